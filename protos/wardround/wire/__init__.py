@@ -1,0 +1,1 @@
+"""Generated wire contract; import it through wardround.shared.codec only."""

@@ -1,0 +1,69 @@
+"""Every error that Wardround raises on purpose, and the exit status each one ends the command with.
+
+    WardroundError                1  anything below that has no status of its own
+    |- UsageError                 2  the command's words are wrong
+    |- PlanError                  3  the study plan is not valid
+    |- DataError                  4  a data set, or one file of it, cannot be used
+    |- CheckpointError            5  bytes that should be a checkpoint are not the one expected
+    |- EgressRefused              6  something would have left the site that may not
+    |- WireError                  7  a message cannot be decoded or breaks the wire contract
+    |- JournalError               8  the study's journal cannot be read or does not fit the plan
+    '- TrainingError              9  learning went wrong (a loss that is not finite, an empty batch)
+
+A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files and
+keys; it never holds tensor contents.
+"""
+
+
+class WardroundError(Exception):
+    """Root of all errors that Wardround raises on purpose."""
+
+    exit_status = 1
+
+
+class UsageError(WardroundError):
+    """The command's words are wrong."""
+
+    exit_status = 2
+
+
+class PlanError(WardroundError):
+    """The study plan is not valid; the message names the key, the value and what is allowed."""
+
+    exit_status = 3
+
+
+class DataError(WardroundError):
+    """A data set, or one file of it, cannot be used; the message names the file and the remedy."""
+
+    exit_status = 4
+
+
+class CheckpointError(WardroundError):
+    """Bytes that should be a checkpoint are not the one that was expected."""
+
+    exit_status = 5
+
+
+class EgressRefused(WardroundError):
+    """Something would have left the site that the manifest or the wire contract does not allow."""
+
+    exit_status = 6
+
+
+class WireError(WardroundError):
+    """A message cannot be decoded or breaks the wire contract."""
+
+    exit_status = 7
+
+
+class JournalError(WardroundError):
+    """The study's journal cannot be read, or does not fit the plan it is resumed with."""
+
+    exit_status = 8
+
+
+class TrainingError(WardroundError):
+    """Learning went wrong at a site."""
+
+    exit_status = 9

@@ -1,0 +1,146 @@
+"""Every message between a site and the coordinator, as frozen values.
+
+`wardround.shared.codec` turns them into bytes of the wire contract and back; nothing else does. What
+leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Phase(Enum):
+    """What a site is doing, in the order of a visit."""
+
+    FETCH = "fetch"
+    EVALUATE_PARENT = "evaluate-parent"
+    REPLAY = "replay"
+    SEGMENTER = "segmenter"
+    DENOISER = "denoiser"
+    EVALUATE = "evaluate"
+    RELEASE = "release"
+
+
+class Metric(Enum):
+    """Every number that a visit report may carry; anything else is refused."""
+
+    DICE_BEFORE = "dice_before"  # [0, 1], own held-out cases, checkpoint as it arrived
+    DICE_AFTER = "dice_after"  # [0, 1], own held-out cases, checkpoint as it leaves
+    SEGMENTER_LOSS = "segmenter_loss"  # mean of the last tenth of the steps
+    DENOISER_LOSS = "denoiser_loss"  # mean of the last tenth of the steps
+    GRADIENT_COSINE_FIRST = "gradient_cosine_first"  # [-1, 1], incoming against replay, first tenth
+    GRADIENT_COSINE_LAST = "gradient_cosine_last"  # [-1, 1], last tenth
+    REPLAYED_PAIRS = "replayed_pairs"  # count
+    REPLAY_ACCEPTANCE = "replay_acceptance"  # [0, 1], share of drawn pairs that were kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """Name, shape and dtype of one tensor; dtype in safetensors' spelling ("F32", "BF16", "I64")."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRef:
+    """One safetensors file of a checkpoint: name ("segmenter", "prompt.runmc"), SHA-256, size."""
+
+    name: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRef:
+    """A checkpoint: its parts in name order. `checkpoint.digest_of(parts)` gives the digest."""
+
+    digest: str
+    parts: tuple[PartRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitOrder:
+    """Coordinator to site: make visit `visit` (from 1) starting from `parent`."""
+
+    study_id: str
+    plan_digest: str
+    visit: int
+    site_id: str
+    parent: CheckpointRef
+    visited: tuple[str, ...]  # sites already visited, in lineage order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOrder:
+    """Coordinator to site: score `checkpoint`, which visit `visit` made (0: the starting model)."""
+
+    study_id: str
+    plan_digest: str
+    visit: int
+    site_id: str
+    checkpoint: CheckpointRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Site to coordinator: where it is. `step` of `total` within the phase."""
+
+    visit: int
+    site_id: str
+    phase: Phase
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointUpload:
+    """Site to coordinator: announces the parts that follow as chunks."""
+
+    visit: int
+    site_id: str
+    checkpoint: CheckpointRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitReport:
+    """Site to coordinator: what a visit did, in numbers."""
+
+    visit: int
+    site_id: str
+    num_train: int | None  # None where suppressed (below the plan's min_count)
+    metrics: Mapping[Metric, float]
+    phase_seconds: Mapping[Phase, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassScore:
+    """Means over the held-out cases of one site for one class.
+
+    Surface distances are means over the cases where they are defined (both masks non-empty); None
+    where no case is. `num_undefined` counts the others.
+    """
+
+    class_name: str
+    dice: float
+    hd95_mm: float | None
+    asd_mm: float | None
+    num_undefined: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """Site to coordinator: one cell of the results matrix."""
+
+    visit: int
+    site_id: str
+    checkpoint_digest: str
+    num_cases: int | None  # None where suppressed
+    classes: tuple[ClassScore, ...]
+    data_digest: str  # SHA-256 over the site's held-out cases, keyed by the plan digest
+
+    @property
+    def dice(self) -> float:
+        """Return the mean Dice over the classes, in [0, 1]."""
+        return sum(score.dice for score in self.classes) / len(self.classes)

@@ -1,0 +1,297 @@
+"""The study plan: one TOML file that says what is trained where, in which order and how.
+
+A plan is data. It is validated strictly: an unknown key is an error, so a misspelt setting is never
+silently ignored, and nothing in it is ever imported or called. Its digest (over everything but the
+`[simulation]` table, which only says where one machine finds the sites' files) is what a site approves.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wardround.shared.errors import PlanError
+
+SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
+SiteId = Annotated[str, Field(pattern=SITE_ID)]
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Task(_Section):
+    """What is segmented, and on which grid the networks work."""
+
+    dims: Literal["2d", "2.5d", "3d"] = Field(
+        "2d", description="2d: slice by slice; 2.5d: a slice with its two neighbours; 3d: volumes"
+    )
+    channels: Literal[1, 3] = Field(1, description="image channels: 1 grey, 3 RGB")
+    classes: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w -]{1,32}$")], ...], Field(min_length=1, max_length=16)] = Field(
+        description="foreground names in label order: the first is label value 1"
+    )
+    working_size: tuple[Count, ...] = Field(
+        (64, 64), description="every slice (2-D) or volume (3-D) is resampled to this many pixels"
+    )
+    patch_size: tuple[Count, ...] | None = Field(
+        None, description="train and generate crops of this size; whole images when left out"
+    )
+    normalisation: Literal["percentile", "range"] = Field(
+        "percentile",
+        description="percentile: 0.5 to 99.5 of each image to [-1, 1]; range: 0..255 to [-1, 1]",
+    )
+
+    @property
+    def spatial_dims(self) -> int:
+        """Return 3 for volumes, else 2."""
+        return 3 if self.dims == "3d" else 2
+
+    @property
+    def input_channels(self) -> int:
+        """Return how many channels a network sees: 2.5-D stacks three slices."""
+        return self.channels * (3 if self.dims == "2.5d" else 1)
+
+    @property
+    def sample_size(self) -> tuple[int, ...]:
+        """Return the spatial size of one training sample."""
+        return self.patch_size or self.working_size
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for name in ("working_size", "patch_size"):
+            size = getattr(self, name)
+            if size is not None and len(size) != self.spatial_dims:
+                raise ValueError(
+                    f"{name} must have {self.spatial_dims} numbers for dims = '{self.dims}', got {list(size)}"
+                )
+        if self.patch_size and any(p > w for p, w in zip(self.patch_size, self.working_size, strict=True)):
+            raise ValueError(f"patch_size {list(self.patch_size)} is larger than working_size {list(self.working_size)}")
+        if any(side % 8 or side < 16 for side in self.sample_size[:2]):
+            raise ValueError(f"the first two sides of {list(self.sample_size)} must be multiples of 8, at least 16")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes must differ from each other, got {list(self.classes)}")
+        return self
+
+
+class Data(_Section):
+    """How each site divides its cases when it has no split.csv of its own."""
+
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="share of cases kept for evaluation")
+    min_cases: Annotated[int, Field(ge=3)] = Field(3, description="a site with fewer cases is refused")
+
+
+class Augmentation(_Section):
+    """What is done to every segmenter batch, of every method alike; the denoiser sees none of it."""
+
+    flip: bool = Field(True, description="left-right flips, half of the samples")
+    intensity: bool = Field(False, description="gamma, bias field, noise, blur, brightness, sharpening")
+
+
+class Segmenter(_Section):
+    """The segmentation network and its training."""
+
+    features: Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)] = Field((16, 32, 64, 96), description="channels per level")
+    steps: Count = Field(200, description="training steps a visit")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="samples a step, replay included")
+    learning_rate: Rate = 2e-3
+
+
+class Denoiser(_Section):
+    """The diffusion model that draws image and label map together under a site's prompt."""
+
+    mode: Literal["replay", "distill", "frozen"] = Field(
+        "replay",
+        description="replay: trains on, half of each batch generated; distill: the previous denoiser "
+        "is the teacher on generated samples; frozen: after the first site only the prompt trains",
+    )
+    channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field((32, 64, 96), description="channels per level; multiples of 16")
+    fold: Literal[1, 2, 4] = Field(2, description="in-plane pixels folded into channels before the network")
+    prompt_tokens: Annotated[int, Field(ge=1, le=64)] = Field(4, description="tokens in a site's prompt")
+    prompt_width: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="numbers in a token")
+    first_steps: Count = Field(600, description="training steps of the first visit")
+    steps: Count = Field(400, description="training steps of each later visit")
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    learning_rate: Rate = 5e-4
+    prompt_learning_rate: Rate = 5e-3
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="running average of weights, which is what travels")
+    timesteps: Annotated[int, Field(ge=10, le=4000)] = Field(1000, description="length of the noise schedule (cosine, v-prediction)")
+    sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(15, description="DDIM steps of one draw")
+
+
+class Replay(_Section):
+    """How many pairs are drawn from each earlier site's prompt, and who labels them."""
+
+    samples_per_site: Count = 64
+    labels: Literal["joint", "segmenter"] = Field(
+        "joint", description="joint: drawn with the image; segmenter: by the network that arrives"
+    )
+
+
+class Method(_Section):
+    """The continual-learning method and its settings; settings of other methods are left alone."""
+
+    name: Literal["finetune", "joint", "exemplar-replay", "diffusion-replay", "smd"] = "smd"
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(1e-2, description="length of the look-ahead step")
+    orientational: Weight = Field(1.0, description="weight of the alignment incoming -> earlier sites")
+    arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
+    order: Literal["first", "second"] = Field("first", description="drop or keep second derivatives")
+    clip: Annotated[float, Field(gt=0)] = Field(10.0, description="norm to which gradients are clipped")
+    exemplars: Count = Field(5, description="exemplar-replay: real cases kept of each earlier site")
+
+
+class Compute(_Section):
+    """What makes two runs bit-equal on one kind of machine."""
+
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(2, description="torch threads of a site")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the denoiser's arithmetic")
+
+
+class Release(_Section):
+    """Bounds on what may leave a site in one visit."""
+
+    byte_budget: Count = Field(256 * 2**20, description="bytes of checkpoint a visit may release")
+    min_count: Annotated[int, Field(ge=1)] = Field(3, description="case counts below this are suppressed")
+
+
+class Simulation(_Section):
+    """Where one machine finds the sites' data. Not part of what a site approves."""
+
+    mock: Annotated[int, Field(ge=3)] | None = Field(None, description="make mock prostate sites, this many cases each")
+    data_root: str | None = Field(None, description="folder with one folder per site")
+    data: dict[str, str] = Field(default_factory=dict, description="site_id -> folder, where not under data_root")
+
+
+class StudyPlan(_Section):
+    """One study: its task, its site sequence, its networks, its method."""
+
+    study_id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    sites: Annotated[tuple[SiteId, ...], Field(min_length=1, max_length=64)]
+    task: Task
+    data: Data = Data()
+    augmentation: Augmentation = Augmentation()
+    segmenter: Segmenter = Segmenter()
+    denoiser: Denoiser = Denoiser()
+    replay: Replay = Replay()
+    method: Method = Method()
+    compute: Compute = Compute()
+    release: Release = Release()
+    simulation: Simulation = Simulation()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError(f"sites must differ from each other, got {list(self.sites)}")
+        fold = self.denoiser.fold * 2 ** (len(self.denoiser.channels) - 1)
+        if any(side % fold for side in self.task.sample_size[:2]):
+            raise ValueError(
+                f"denoiser.fold and denoiser.channels need sides divisible by {fold}, got {list(self.task.sample_size)}"
+            )
+        if any(width % 16 for width in self.denoiser.channels):
+            raise ValueError(f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}")
+        return self
+
+    def canonical(self) -> bytes:
+        """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks, UTF-8."""
+        content = self.model_dump(mode="json", exclude={"simulation"})
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `canonical()`, lower-case hex: what a site approves."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> StudyPlan:
+    """Read a plan from a TOML file, with `KEY=VALUE` overrides applied before validation.
+
+    Args:
+        path: The study file.
+        overrides: Such as ``method.name="finetune"`` or ``seed=3``; the value is TOML, and a bare
+            word is taken as a string.
+
+    Raises:
+        PlanError: The file cannot be read, is not TOML, or does not describe a valid plan.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"study file '{path}' cannot be read: {error.strerror}. Name an existing file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(f"study file '{path}' is not valid TOML: {error}. Mend that line.") from error
+    for override in overrides:
+        _apply_override(content, override)
+    return parse(content, origin=str(path))
+
+
+def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
+    """Validate a plan that is already a dictionary.
+
+    Args:
+        content: Keys and values as TOML or JSON gives them.
+        origin: Where it came from, for the message.
+
+    Raises:
+        PlanError: Naming each faulty key, its value and what is allowed.
+    """
+    try:
+        text = json.dumps(content)
+    except TypeError as error:
+        raise PlanError(f"plan '{origin}': dates and times are not allowed ({error}). Write plain values.") from error
+    try:
+        return StudyPlan.model_validate_json(text)
+    except ValidationError as error:
+        lines = [_fault(content, fault) for fault in error.errors()]
+        raise PlanError(f"plan '{origin}' is not valid:\n  " + "\n  ".join(lines)) from error
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise PlanError(f"override '{override}' is not KEY=VALUE. Write for example seed=3 or method.name=finetune.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = content
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise PlanError(f"override '{override}': '{part}' is a value, not a table. Name a key of a table.")
+    table[path[-1]] = value
+
+
+def _fault(content: dict[str, Any], fault: Any) -> str:
+    where = [part for part in fault["loc"] if isinstance(part, str | int)]
+    key = ".".join(str(part) for part in where) or "(plan)"
+    if fault["type"] == "extra_forbidden":
+        allowed = ", ".join(sorted(_section(where[:-1]).model_fields))
+        return f"'{key}' (= {_value(content, where)!r}) is not a known key; allowed here: {allowed}"
+    if fault["type"] == "missing":
+        about = _section(where[:-1]).model_fields[str(where[-1])].description
+        return f"'{key}' is missing and has no default" + (f": {about}" if about else "")
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"'{key}' (= {_value(content, where)!r}): {message}"
+
+
+def _section(where: list[str | int]) -> type[BaseModel]:
+    model: type[BaseModel] = StudyPlan
+    for part in where:
+        annotation = model.model_fields[str(part)].annotation
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+    return model
+
+
+def _value(content: Any, where: list[str | int]) -> Any:
+    for part in where:
+        try:
+            content = content[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return content

@@ -1,0 +1,1 @@
+"""One reader per layout on disk, and the table that chooses among them."""

@@ -1,0 +1,1 @@
+"""The table of continual methods; one file each."""
