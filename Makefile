@@ -1,0 +1,102 @@
+# Two targets are all a newcomer needs: `make simulate` and `make test`. Each installs what it lacks.
+# `make help` lists the rest.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PROTO_DIR := protos/wardround/wire/v1
+PROTO_FILES := $(wildcard $(PROTO_DIR)/*.proto)
+PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help install simulate test check unit format protos typing wheel-test clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with every dependency at its pinned version (quick when nothing changed)
+
+# Without build isolation: the setuptools that builds is then the pinned one too.
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Wardround needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make install PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[site,dev]'
+	@touch $@
+
+simulate: install ## six made-up sites through one study into out/simulate (more options: ARGS='--set seed=1')
+	$(BIN)/wardround simulate --out out/simulate $(ARGS)
+
+test: check ## everything a change must pass: checks, unit, contract and integration tests
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: install ## the quick tests alone
+	$(BIN)/python -m pytest tests/unit tests/contract -m 'not slow' $(ARGS)
+
+check: install typing ## format, lint, types, import walls, wire contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --silent check-protos
+
+# Type checkers do not run the import hook of an editable install, so they get links.
+typing:
+	@mkdir -p build/typing/wardround
+	@for pair in $(PACKAGES); do \
+		ln -sfn "$(CURDIR)/$${pair#*:}" "build/typing/wardround/$${pair%%:*}"; done
+
+format: install ## format the code and mend what ruff can mend by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# $(1): the folder that receives the generated code
+define generate_wire
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
+		--python_out=$(1) --mypy_out=$(1) $(PROTO_FILES)
+endef
+
+protos: install ## generate the Python code of the wire contract anew
+	$(call generate_wire,protos)
+
+.PHONY: check-protos
+check-protos: install
+	rm -rf build/protos && mkdir -p build/protos
+	$(call generate_wire,build/protos)
+	for made in build/protos/wardround/wire/v1/*; do \
+		cmp -s "$$made" "$(PROTO_DIR)/$${made##*/}" || { \
+			echo "$(PROTO_DIR)/$${made##*/} is not what its .proto generates: run 'make protos'." >&2; exit 1; }; \
+	done
+	cd protos && ../$(BIN)/buf lint
+	if git cat-file -e main:$(PROTO_DIR) 2>/dev/null; then \
+		cd protos && ../$(BIN)/buf breaking --against '../.git#branch=main,subdir=protos'; \
+	else \
+		echo "no branch 'main' to compare the wire contract with: skipped"; \
+	fi
+	echo "wire contract: generated code is current, buf finds no fault"
+
+wheel-test: install ## build the wheel, look into it, install it alone into a clean environment
+	rm -rf build/wheel build/lib build/bdist.* build/wheel-venv
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/python -c 'import pathlib, zipfile; \
+		(wheel,) = pathlib.Path("build/wheel").glob("*.whl"); \
+		tops = {n.split("/")[0] for n in zipfile.ZipFile(wheel).namelist()}; \
+		tops = {t for t in tops if not t.endswith(".dist-info")}; \
+		assert tops == {"wardround"}, f"top-level names {tops}, expected only wardround"'
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel-venv && bin/python -c 'import wardround.server, wardround.shared.plan, wardround.shared.codec' \
+		&& bin/wardround --help >/dev/null
+	@echo "wheel: only 'wardround' inside, imports and runs without torch"
+
+clean: ## remove what was built; .venv and out/ stay
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,39 @@
+"""Fixtures that many tests share; nothing clever."""
+
+from pathlib import Path
+
+import pytest
+
+from wardround.shared import plan
+
+
+@pytest.fixture
+def repository() -> Path:
+    """Return the root of the checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def tiny_plan() -> plan.StudyPlan:
+    """Return a valid plan of three sites, as small as the schema allows."""
+    return plan.parse(
+        {
+            "study_id": "tiny",
+            "sites": ["ada", "ben", "cai"],
+            "task": {"classes": ["organ"], "working_size": [16, 16]},
+            "segmenter": {"features": [4, 8], "steps": 2, "batch_size": 2},
+            "denoiser": {
+                "channels": [16, 16],
+                "prompt_tokens": 2,
+                "prompt_width": 8,
+                "first_steps": 2,
+                "steps": 2,
+                "batch_size": 2,
+                "timesteps": 10,
+                "sampling_steps": 2,
+            },
+            "replay": {"samples_per_site": 2},
+            "compute": {"threads": 1},
+        },
+        origin="tests/conftest.py",
+    )
