@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Regenerates the Python code of the wire contract, which is committed.
+#
+# Needs grpcio-tools 1.81.1 and mypy-protobuf 5.1.0 (`pip install -e ".[dev]"`). PYTHON names the interpreter that has them;
+# the project's own .venv is taken when it is not set.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+PYTHON="${PYTHON:-.venv/bin/python}"
+
+want="1.81.1"
+got="$("$PYTHON" -c 'from importlib.metadata import version; print(version("grpcio-tools"))')"
+if [[ "$got" != "$want" ]]; then
+  echo "protos/generate.sh: grpcio-tools $want is needed, $PYTHON has $got; install '.[dev]' there" >&2
+  exit 1
+fi
+
+# protoc looks for its mypy plug-in on PATH, and it lies beside the interpreter.
+PATH="$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd):$PATH" "$PYTHON" -m grpc_tools.protoc -Iprotos \
+  --python_out=protos --mypy_out=protos protos/wardround/wire/v1/*.proto
