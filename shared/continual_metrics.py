@@ -110,5 +110,5 @@ def curves(rows: Sequence[Sequence[float]]) -> Curves:
     )
 
 
-def _mean(values: Sequence[np.float64] | Matrix) -> float | None:
+def _mean(values: Sequence[float] | Matrix) -> float | None:
     return float(np.mean(values)) if len(values) else None

@@ -1,0 +1,347 @@
+"""`report.json`: what one study ended with, in a form that programs can rely on.
+
+The JSON Schema of this model is published as `docs/report.schema.json`; a change that an older
+reader would stumble over raises `schema_version`. Everything but `timing` is a function of the plan
+and the data: two runs with one seed give equal reports once `without_timing` has been applied.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.shared import continual_metrics
+from wardround.shared.errors import JournalError
+from wardround.shared.messages import EvaluationReport, VisitReport
+from wardround.shared.plan import StudyPlan
+
+SCHEMA_ID = "https://wardround.example/report.schema.json"
+KEEPS_REAL_CASES = ("exemplar-replay", "joint")
+AUDIT_NOT_RUN = "not run"
+
+Dice = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=0)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Summary(_Part):
+    """The figures of `wardround.shared.continual_metrics`; null where not defined."""
+
+    average: Finite | None = Field(description="mean Dice over all sites after the last visit")
+    bwt: Finite | None = Field(description="backward transfer: negative means forgetting")
+    fwt: Finite | None = Field(description="forward transfer, against the starting model")
+    forgetting: Finite | None = Field(description="mean fall from each site's best earlier score")
+    unseen: Finite | None = Field(description="mean Dice over all cells not yet visited")
+    memorizability: Finite | None = Field(description="mean Dice over the sites already left")
+    generalizability: Finite | None = Field(
+        description="mean over the visits of the mean Dice on sites not yet visited"
+    )
+
+
+class Curves(_Part):
+    """One value per visit, the starting model first; null where not defined."""
+
+    average: tuple[Finite, ...] = Field(description="over all sites")
+    seen: tuple[Finite | None, ...] = Field(description="over the sites visited so far")
+    memorizability: tuple[Finite | None, ...] = Field(description="over the sites already left")
+    generalizability: tuple[Finite | None, ...] = Field(description="over the sites still ahead")
+
+
+class ClassSurface(_Part):
+    """One class in one cell of the matrix."""
+
+    name: str
+    dice: Dice
+    hd95_mm: Length | None = Field(description="null where no case has both masks")
+    asd_mm: Length | None
+    num_undefined: Whole = Field(description="cases in which a mask was empty")
+
+
+class SurfaceCell(_Part):
+    """Surface distances of one cell of the matrix, means over the classes where defined."""
+
+    visit: Whole = Field(description="0 is the starting model")
+    site: str
+    num_cases: Whole | None = Field(description="null where suppressed")
+    hd95_mm: Length | None = Field(
+        description="95th percentile Hausdorff distance, millimetres (pixels for PNG images)"
+    )
+    asd_mm: Length | None = Field(description="average symmetric surface distance, likewise")
+    num_undefined: Whole = Field(description="undefined cases, summed over the classes")
+    classes: tuple[ClassSurface, ...]
+
+
+class Audit(_Part):
+    """Whether generated images copy training images."""
+
+    copies_found: Whole | None = Field(description="null where the audit was not run")
+    note: str
+
+
+class VisitNumbers(_Part):
+    """What a visit reported about itself."""
+
+    visit: Annotated[int, Field(ge=1)]
+    site: str
+    num_train: Whole | None = Field(description="training cases; null where suppressed")
+    metrics: dict[str, Finite]
+
+
+class VisitTiming(_Part):
+    """Where the time of one visit went."""
+
+    visit: Annotated[int, Field(ge=1)]
+    site: str
+    phases: dict[str, Length] = Field(description="seconds per phase")
+    seconds: Length
+
+
+class Timing(_Part):
+    """Seconds per visit and phase; the one part in which two equal runs differ."""
+
+    visits: tuple[VisitTiming, ...]
+    total: Length = Field(description="seconds, all visits together")
+    wall: Length | None = Field(
+        description="seconds the command ran, evaluations included; null where not known"
+    )
+
+
+class Traffic(_Part):
+    """Bytes between coordinator and site in one visit."""
+
+    visit: Annotated[int, Field(ge=1)]
+    site: str
+    to_site: Whole
+    from_site: Whole
+
+
+class CheckpointDigest(_Part):
+    """The checkpoint that a visit left behind; visit 0 is the starting model."""
+
+    visit: Whole
+    digest: Digest
+
+
+class Privacy(_Part):
+    """What the study promises, and what it does not."""
+
+    formal_dp: Literal["no"] = Field(description="no differential privacy guarantee is given")
+    keeps_real_cases: bool = Field(description="the method hands real cases on: simulation only")
+    note: str
+
+
+class Report(_Part):
+    """The results of one study."""
+
+    schema_version: Literal[1] = 1
+    status: Literal["complete", "interrupted"]
+    study: str
+    plan_digest: Digest
+    method: str
+    engine: str
+    seed: Whole
+    sites: tuple[str, ...] = Field(description="in the order of the sequence")
+    matrix: tuple[tuple[Dice, ...], ...] = Field(
+        description="R[visit, site]: Dice on each site after each visit; row 0 the starting model"
+    )
+    summary: Summary
+    curves: Curves
+    surface: tuple[SurfaceCell, ...]
+    visits: tuple[VisitNumbers, ...]
+    audit: Audit
+    timing: Timing
+    bytes: tuple[Traffic, ...]
+    versions: dict[str, str]
+    data_digests: dict[str, str] = Field(description="site -> SHA-256 over its held-out cases")
+    checkpoints: tuple[CheckpointDigest, ...]
+    plan: dict[str, Any] = Field(description="the canonical plan, defaults filled in")
+    privacy: Privacy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that a report is made of.
+
+    Attributes:
+        plan: The study plan.
+        engine: How messages moved, such as "in-process".
+        evaluations: Cells of the matrix in any order; a visit's row counts once it is full.
+        visits: Reports of the committed visits, in order.
+        checkpoints: Visit -> checkpoint digest; 0 is the starting model.
+        traffic: Visit -> (bytes to the site, bytes from the site).
+        versions: Package -> version.
+        wall_seconds: How long the command ran, if known.
+    """
+
+    plan: StudyPlan
+    engine: str
+    evaluations: Sequence[EvaluationReport]
+    visits: Sequence[VisitReport]
+    checkpoints: Mapping[int, str]
+    traffic: Mapping[int, tuple[int, int]]
+    versions: Mapping[str, str]
+    wall_seconds: float | None = None
+
+
+def build(facts: Facts) -> Report:
+    """Return the report of a study from what its journal says.
+
+    Raises:
+        JournalError: Not even the starting model has been scored at every site.
+    """
+    sites = facts.plan.sites
+    cells = {(e.visit, e.site_id): e for e in facts.evaluations}
+    rows: list[tuple[float, ...]] = []
+    while all((len(rows), site) in cells for site in sites):
+        rows.append(tuple(_clip(cells[len(rows), site].dice) for site in sites))
+    if not rows:
+        raise JournalError(
+            f"study '{facts.plan.study_id}' has no full row of results yet: the starting model has "
+            f"not been scored at every site. Run the study on with --resume, then ask again."
+        )
+    keeps = facts.plan.method.name in KEEPS_REAL_CASES
+    return Report(
+        status="complete" if len(rows) == len(sites) + 1 else "interrupted",
+        study=facts.plan.study_id,
+        plan_digest=facts.plan.digest(),
+        method=facts.plan.method.name,
+        engine=facts.engine,
+        seed=facts.plan.seed,
+        sites=sites,
+        matrix=tuple(rows),
+        summary=Summary(**asdict(continual_metrics.summarise(rows))),
+        curves=Curves(**asdict(continual_metrics.curves(rows))),
+        surface=tuple(_surface(cells[i, site]) for i in range(len(rows)) for site in sites),
+        visits=tuple(_numbers(report) for report in facts.visits),
+        audit=Audit(copies_found=None, note=AUDIT_NOT_RUN),
+        timing=_timing(facts.visits, facts.wall_seconds),
+        bytes=_traffic(facts),
+        versions=dict(sorted(facts.versions.items())),
+        data_digests={site: cells[0, site].data_digest for site in sites},
+        checkpoints=tuple(
+            CheckpointDigest(visit=visit, digest=digest)
+            for visit, digest in sorted(facts.checkpoints.items())
+        ),
+        plan=json.loads(facts.plan.canonical()),
+        privacy=Privacy(formal_dp="no", keeps_real_cases=keeps, note=_privacy_note(keeps)),
+    )
+
+
+def without_timing(report: Report) -> Report:
+    """Return the report with its seconds removed: what two runs with one seed agree on."""
+    return report.model_copy(update={"timing": Timing(visits=(), total=0.0, wall=None)})
+
+
+def to_json(report: Report) -> str:
+    """Return the report as indented JSON with a final line break; floats keep every digit."""
+    return json.dumps(report.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+
+
+def read(path: Path) -> Report:
+    """Return the report in a `report.json` file.
+
+    Raises:
+        JournalError: The file cannot be read or is no report of this schema version.
+    """
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise JournalError(
+            f"report '{path}' cannot be read: {error.strerror}. Name the folder of a finished study."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "(document)"
+        raise JournalError(
+            f"report '{path}' is not a report of schema version 1: '{where}': {first['msg']}. "
+            f"Rebuild it from the study's journal with 'wardround report {path.parent}'."
+        ) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) that every `report.json` satisfies."""
+    schema = Report.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
+
+
+def _clip(dice: float) -> float:
+    # A mean of ones may come out as 1 + 2e-16.
+    return min(max(dice, 0.0), 1.0)
+
+
+def _surface(cell: EvaluationReport) -> SurfaceCell:
+    return SurfaceCell(
+        visit=cell.visit,
+        site=cell.site_id,
+        num_cases=cell.num_cases,
+        hd95_mm=_mean([score.hd95_mm for score in cell.classes]),
+        asd_mm=_mean([score.asd_mm for score in cell.classes]),
+        num_undefined=sum(score.num_undefined for score in cell.classes),
+        classes=tuple(
+            ClassSurface(
+                name=score.class_name,
+                dice=_clip(score.dice),
+                hd95_mm=score.hd95_mm,
+                asd_mm=score.asd_mm,
+                num_undefined=score.num_undefined,
+            )
+            for score in cell.classes
+        ),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _numbers(report: VisitReport) -> VisitNumbers:
+    return VisitNumbers(
+        visit=report.visit,
+        site=report.site_id,
+        num_train=report.num_train,
+        metrics={metric.value: value for metric, value in report.metrics.items()},
+    )
+
+
+def _timing(visits: Sequence[VisitReport], wall_seconds: float | None) -> Timing:
+    rows = tuple(
+        VisitTiming(
+            visit=report.visit,
+            site=report.site_id,
+            phases={phase.value: seconds for phase, seconds in report.phase_seconds.items()},
+            seconds=sum(report.phase_seconds.values()),
+        )
+        for report in visits
+    )
+    return Timing(visits=rows, total=sum(row.seconds for row in rows), wall=wall_seconds)
+
+
+def _traffic(facts: Facts) -> tuple[Traffic, ...]:
+    site_of = {report.visit: report.site_id for report in facts.visits}
+    return tuple(
+        Traffic(visit=visit, site=site_of[visit], to_site=to_site, from_site=from_site)
+        for visit, (to_site, from_site) in sorted(facts.traffic.items())
+        if visit in site_of
+    )
+
+
+def _privacy_note(keeps_real_cases: bool) -> str:
+    if keeps_real_cases:
+        return (
+            "This method trains a site on other sites' real cases. It breaks the rule that images "
+            "never leave their hospital and exists for comparison in simulation alone."
+        )
+    return (
+        "No image left its site; model weights and prompts did. No formal privacy guarantee is "
+        "given, and whether generated images copy training images was not audited."
+    )
