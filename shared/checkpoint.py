@@ -1,0 +1,323 @@
+"""A checkpoint is a set of safetensors files, addressed by SHA-256, that holds exactly its manifest.
+
+Both sides check what they are given with the functions here, and neither needs a tensor library: the
+header of a safetensors file is JSON, and whether numbers are finite shows in their bytes. A file is
+taken in one spelling only (no metadata, no blanks, no gaps), so that nothing but tensors fits into it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from wardround.shared.errors import CheckpointError
+from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
+
+CHUNK_BYTES = 2**20
+MAX_HEADER_BYTES = 16 * 2**20
+PROMPT = "prompt."
+ITEM_BYTES: Mapping[str, int] = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+}
+_LENGTH_BYTES = 8
+_PADDING = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Every tensor a checkpoint of one study may hold, known before any visit.
+
+    Attributes:
+        parts: Part name ("segmenter", "denoiser", "method") to its tensors in name order.
+        prompt: The tensors of each site's prompt, in name order; empty where there are no prompts.
+    """
+
+    parts: Mapping[str, tuple[TensorSpec, ...]]
+    prompt: tuple[TensorSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Put parts and tensors in name order, so that equal manifests have equal bytes."""
+        ordered = {name: _by_name(self.parts[name]) for name in sorted(self.parts)}
+        object.__setattr__(self, "parts", ordered)
+        object.__setattr__(self, "prompt", _by_name(self.prompt))
+
+    def expected(self, visited: Sequence[str]) -> Mapping[str, tuple[TensorSpec, ...]]:
+        """Return part name -> tensors of a checkpoint that has visited the sites `visited`."""
+        prompts = {PROMPT + site_id: self.prompt for site_id in visited} if self.prompt else {}
+        return {**self.parts, **prompts}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values from which `from_json` makes an equal manifest."""
+        return {
+            "parts": {name: [_spec_json(s) for s in specs] for name, specs in self.parts.items()},
+            "prompt": [_spec_json(s) for s in self.prompt],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
+        """Return the manifest that `to_json` wrote.
+
+        Raises:
+            CheckpointError: It is of another form.
+        """
+        try:
+            if set(content) != {"parts", "prompt"}:
+                raise KeyError(f"keys {sorted(content)}, expected ['parts', 'prompt']")
+            return cls(
+                parts={name: _specs(specs) for name, specs in content["parts"].items()},
+                prompt=_specs(content["prompt"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a manifest cannot be read: {error}. It was changed by hand or written by a later "
+                f"release; use the release that wrote it."
+            ) from error
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the manifest's canonical JSON."""
+        return hashlib.sha256(_canonical(self.to_json())).hexdigest()
+
+
+def digest_of(parts: Sequence[PartRef]) -> str:
+    """Return a checkpoint's digest: SHA-256 over name, digest and size of its parts in name order."""
+    content = [[p.name, p.digest, p.size_bytes] for p in sorted(parts, key=lambda p: p.name)]
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def ref_of(parts: Iterable[PartRef]) -> CheckpointRef:
+    """Return the checkpoint made of `parts`, in name order."""
+    ordered = tuple(sorted(parts, key=lambda part: part.name))
+    return CheckpointRef(digest=digest_of(ordered), parts=ordered)
+
+
+def part_ref(name: str, data: bytes) -> PartRef:
+    """Return the reference of the part `name` whose file is `data`."""
+    return PartRef(name=name, digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+
+
+def chunks_of(data: bytes) -> Iterator[bytes]:
+    """Yield `data` in chunks of 1 MiB."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]
+
+
+def read_header(data: bytes | Path) -> tuple[TensorSpec, ...]:
+    """Return the tensors that a safetensors file declares, in the file's order.
+
+    Args:
+        data: The file's bytes, or its path; of a path only the header is read.
+
+    Raises:
+        CheckpointError: The file is not safetensors, is cut short or has bytes beside its tensors.
+    """
+    with _open(data) as stream:
+        return _read_header(stream, _size(data))
+
+
+def verify_header(name: str, data: bytes | Path, expected: Sequence[TensorSpec]) -> None:
+    """Check that the part `name` declares exactly the `expected` tensors.
+
+    Raises:
+        CheckpointError: Naming the tensors that are missing, unexpected or of another kind.
+    """
+    try:
+        got = {spec.name: spec for spec in read_header(data)}
+    except CheckpointError as error:
+        raise CheckpointError(f"part '{name}': {error}") from error
+    want = {spec.name: spec for spec in expected}
+    faults = [f"missing {_names(want.keys() - got.keys())}"] if want.keys() - got.keys() else []
+    faults += [f"unexpected {_names(got.keys() - want.keys())}"] if got.keys() - want.keys() else []
+    changed = [key for key in sorted(want.keys() & got.keys()) if want[key] != got[key]]
+    faults += [
+        f"'{key}' is {_kind(got[key])}, expected {_kind(want[key])}" for key in changed[:4]
+    ]
+    if faults:
+        raise CheckpointError(
+            f"part '{name}' does not hold the manifest's tensors: {'; '.join(faults)}. "
+            f"Both sides must run the same release and the same plan."
+        )
+
+
+def verify_finite(name: str, data: bytes | Path) -> None:
+    """Check that every floating-point number of the part `name` is finite, reading in chunks.
+
+    Raises:
+        CheckpointError: Naming the first tensor with an infinite value or a NaN.
+    """
+    with _open(data) as stream:
+        for spec in _read_header(stream, _size(data)):
+            if not _rest_is_finite(stream, spec):
+                raise CheckpointError(
+                    f"part '{name}': tensor '{spec.name}' holds a value that is not finite. "
+                    f"Training diverged; lower the learning rate and repeat the visit."
+                )
+
+
+def verify_part(part: PartRef, data: bytes | Path, expected: Sequence[TensorSpec]) -> None:
+    """Check size, tensors and finiteness of a part; the digest is checked while bytes stream.
+
+    Raises:
+        CheckpointError: The file is not the one that the manifest allows.
+    """
+    if _size(data) != part.size_bytes:
+        raise CheckpointError(
+            f"part '{part.name}' has {_size(data)} bytes, expected {part.size_bytes}. "
+            f"Transfer it again."
+        )
+    verify_header(part.name, data, expected)
+    verify_finite(part.name, data)
+
+
+def verify_parts(ref: CheckpointRef, expected: Iterable[str]) -> None:
+    """Check that a checkpoint lists exactly the `expected` part names and carries its own digest.
+
+    Raises:
+        CheckpointError: Naming the parts that are missing or unexpected.
+    """
+    got, want = [part.name for part in ref.parts], sorted(expected)
+    if got != want:
+        missing, extra = set(want) - set(got), set(got) - set(want)
+        raise CheckpointError(
+            f"the checkpoint has the parts {_names(got)}, expected {_names(want)} in this order "
+            f"(missing {_names(missing)}, unexpected {_names(extra)}). "
+            f"Both sides must run the same release and the same plan."
+        )
+    if ref.digest != digest_of(ref.parts):
+        raise CheckpointError(
+            f"the checkpoint says digest {ref.digest}, its parts give {digest_of(ref.parts)}. "
+            f"Repeat the visit."
+        )
+
+
+def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
+    prefix = stream.read(_LENGTH_BYTES)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < _LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
+        raise _not_safetensors(f"{size} bytes do not hold a header of {length} bytes")
+    text = stream.read(length)
+    try:
+        content = json.loads(text.decode("ascii"), object_pairs_hook=_unique)
+        specs, spans = _declared(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _not_safetensors(f"its header cannot be read ({error})") from error
+    bare = text.rstrip(b" ")
+    if bare != _canonical(content, sort_keys=False) or len(text) - len(bare) >= _PADDING:
+        raise _not_safetensors("its header has blanks or spellings that safetensors does not write")
+    end = 0
+    for spec, (start, stop) in zip(specs, spans, strict=True):
+        if start != end or stop - start != prod(spec.shape) * ITEM_BYTES[spec.dtype]:
+            raise _not_safetensors(f"tensor '{spec.name}' has bytes {start} to {stop}")
+        end = stop
+    if _LENGTH_BYTES + length + end != size:
+        raise _not_safetensors(f"it has {size} bytes, its header says {8 + length + end}")
+    return specs
+
+
+def _declared(content: Any) -> tuple[tuple[TensorSpec, ...], list[tuple[int, int]]]:
+    specs, spans = [], []
+    for name, entry in content.items():
+        if set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"'{name}' is not a tensor")
+        specs.append(_spec(name, entry["shape"], entry["dtype"]))
+        start, stop = entry["data_offsets"]
+        if type(start) is not int or type(stop) is not int:
+            raise TypeError(f"offsets of '{name}' are not integers")
+        spans.append((start, stop))
+    return tuple(specs), spans
+
+
+def _rest_is_finite(stream: BinaryIO, spec: TensorSpec) -> bool:
+    left = prod(spec.shape) * ITEM_BYTES[spec.dtype]
+    finite = True
+    while left:
+        # CHUNK_BYTES is a multiple of every item size, so no number is cut in two.
+        chunk = stream.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise _not_safetensors(f"it ends inside tensor '{spec.name}'")
+        left -= len(chunk)
+        finite = finite and _is_finite(chunk, spec.dtype)
+    return finite
+
+
+def _is_finite(raw: bytes, dtype: str) -> bool:
+    match dtype:
+        case "F64" | "F32" | "F16":
+            return bool(np.isfinite(np.frombuffer(raw, f"<f{ITEM_BYTES[dtype]}")).all())
+        case "BF16":  # an exponent of ones is infinity or NaN
+            return not bool((np.frombuffer(raw, "<u2") & 0x7F80 == 0x7F80).any())
+        case _:
+            return True
+
+
+def _open(data: bytes | Path) -> BinaryIO:
+    if not isinstance(data, Path):
+        return BytesIO(data)
+    try:
+        return data.open("rb")
+    except OSError as error:
+        raise CheckpointError(
+            f"'{data}' cannot be opened: {error.strerror}. Restore the file."
+        ) from error
+
+
+def _size(data: bytes | Path) -> int:
+    return data.stat().st_size if isinstance(data, Path) else len(data)
+
+
+def _specs(content: Any) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(name, shape, dtype) for name, shape, dtype in content)
+
+
+def _spec(name: Any, shape: Any, dtype: Any) -> TensorSpec:
+    if type(name) is not str or not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        raise ValueError(f"tensor {name!r} of type {dtype!r}; types are {', '.join(ITEM_BYTES)}")
+    if not isinstance(shape, list) or any(type(side) is not int or side < 0 for side in shape):
+        raise ValueError(f"shape {shape!r} of tensor '{name}'")
+    return TensorSpec(name=name, shape=tuple(shape), dtype=dtype)
+
+
+def _spec_json(spec: TensorSpec) -> list[Any]:
+    return [spec.name, list(spec.shape), spec.dtype]
+
+
+def _by_name(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(sorted(specs, key=lambda spec: spec.name))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
+
+
+def _canonical(content: Any, *, sort_keys: bool = True) -> bytes:
+    return json.dumps(content, sort_keys=sort_keys, separators=(",", ":")).encode()
+
+
+def _names(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    rest = f" and {len(ordered) - 6} more" if len(ordered) > 6 else ""
+    return ", ".join(f"'{name}'" for name in ordered[:6]) + rest if ordered else "none"
+
+
+def _kind(spec: TensorSpec) -> str:
+    return f"{spec.dtype} {list(spec.shape)}"
+
+
+def _not_safetensors(why: str) -> CheckpointError:
+    return CheckpointError(f"not a safetensors file of tensors alone: {why}. Transfer it again.")
