@@ -7,7 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PROTO_DIR := protos/wardround/wire/v1
-PROTO_FILES := $(wildcard $(PROTO_DIR)/*.proto)
 PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
 
 SHELL := bash
@@ -46,7 +45,7 @@ check: install typing ## format, lint, types, import walls, wire contract
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory --silent check-protos
+	@$(MAKE) --no-print-directory check-protos
 
 # Type checkers do not run the import hook of an editable install, so they get links.
 typing:
@@ -58,26 +57,21 @@ format: install ## format the code and mend what ruff can mend by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# $(1): the folder that receives the generated code
-define generate_wire
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
-		--python_out=$(1) --mypy_out=$(1) $(PROTO_FILES)
-endef
-
 protos: install ## generate the Python code of the wire contract anew
-	$(call generate_wire,protos)
+	protos/generate.sh
 
 .PHONY: check-protos
+.SILENT: check-protos
 check-protos: install
 	rm -rf build/protos && mkdir -p build/protos
-	$(call generate_wire,build/protos)
+	protos/generate.sh build/protos
 	for made in build/protos/wardround/wire/v1/*; do \
 		cmp -s "$$made" "$(PROTO_DIR)/$${made##*/}" || { \
 			echo "$(PROTO_DIR)/$${made##*/} is not what its .proto generates: run 'make protos'." >&2; exit 1; }; \
 	done
-	cd protos && ../$(BIN)/buf lint
+	$(BIN)/buf lint protos
 	if git cat-file -e main:$(PROTO_DIR) 2>/dev/null; then \
-		cd protos && ../$(BIN)/buf breaking --against '../.git#branch=main,subdir=protos'; \
+		$(BIN)/buf breaking protos --against '.git#branch=main,subdir=protos'; \
 	else \
 		echo "no branch 'main' to compare the wire contract with: skipped"; \
 	fi
