@@ -121,7 +121,7 @@ class Denoiser(_Section):
     prompt_learning_rate: Rate = 5e-3
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="running average of weights, which is what travels")
     timesteps: Annotated[int, Field(ge=10, le=4000)] = Field(1000, description="length of the noise schedule (cosine, v-prediction)")
-    sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(15, description="DDIM steps of one draw")
+    sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="DDIM steps of one draw; must divide timesteps")
 
 
 class Replay(_Section):
@@ -189,9 +189,15 @@ class StudyPlan(_Section):
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites must differ from each other, got {list(self.sites)}")
         fold = self.denoiser.fold * 2 ** (len(self.denoiser.channels) - 1)
-        if any(side % fold for side in self.task.sample_size[:2]):
+        if any(side % fold for side in self.task.sample_size):
             raise ValueError(
-                f"denoiser.fold and denoiser.channels need sides divisible by {fold}, got {list(self.task.sample_size)}"
+                f"denoiser.fold (= {self.denoiser.fold}) and {len(self.denoiser.channels)} denoiser.channels need "
+                f"sides divisible by {fold}, got {list(self.task.sample_size)}"
+            )
+        if self.denoiser.timesteps % self.denoiser.sampling_steps:
+            raise ValueError(
+                f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "
+                f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
         if any(width % 16 for width in self.denoiser.channels):
             raise ValueError(f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}")

@@ -1,1 +1,31 @@
-"""The table of continual methods; one file each."""
+"""The table of continual methods; one file each.
+
+A method is a source of replay and a rule for the gradient. Adding one is a file and a line here.
+"""
+
+from wardround.shared.errors import PlanError
+from wardround.site_client.learning.methods.diffusion_replay import DIFFUSION_REPLAY
+from wardround.site_client.learning.methods.exemplar_replay import EXEMPLAR_REPLAY
+from wardround.site_client.learning.methods.finetune import FINETUNE
+from wardround.site_client.learning.methods.joint import JOINT
+from wardround.site_client.learning.methods.method import Method
+from wardround.site_client.learning.methods.smd import SMD
+
+METHODS: dict[str, Method] = {
+    "finetune": FINETUNE,
+    "joint": JOINT,
+    "exemplar-replay": EXEMPLAR_REPLAY,
+    "diffusion-replay": DIFFUSION_REPLAY,
+    "smd": SMD,
+}
+
+
+def find_method(name: str) -> Method:
+    """Return the method called `name`.
+
+    Raises:
+        PlanError: There is none; the message lists those that exist.
+    """
+    if name not in METHODS:
+        raise PlanError(f"method '{name}' does not exist. Choose one of: {', '.join(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,103 @@
+"""Gradient alignment by look-ahead: the first-order identity behind the dual meta-objectives.
+
+    L_B(theta - alpha g_A) = L_B(theta) - alpha <g_A, g_B> + O(alpha^2)
+
+so lowering L_B at the looked-ahead weights also raises the inner product of the two gradients (MLDG,
+Li et al. 2018; MER, Riemer et al. 2019; the SMG papers, arXiv:2206.06813 and 2406.18037, name the dual
+meta-objectives but published no code: this is a reconstruction from their abstracts).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from wardround.site_client.learning.pool import Batch
+from wardround.site_client.learning.segmenter import segmentation_loss
+
+Gradients = tuple[Tensor, ...]
+
+
+def gradient_of(segmenter: nn.Module, batch: Batch) -> tuple[float, Gradients]:
+    """Return the loss on `batch` and its gradient at the segmenter's weights, one tensor a parameter."""
+    loss = segmentation_loss(segmenter(batch.images_BCX), batch.labels_BX)
+    return float(loss.detach()), torch.autograd.grad(loss, list(segmenter.parameters()))
+
+
+def look_ahead(
+    segmenter: nn.Module,
+    outer: Batch,
+    *,
+    inner: Gradients | Batch,
+    alpha: float,
+    clip: float,
+    order: Literal["first", "second"] = "first",
+) -> tuple[float, Gradients]:
+    """Return loss and gradient on `outer` after one look-ahead step along `inner`.
+
+    Args:
+        segmenter: Its weights are theta; they are not changed.
+        outer: Batch B of the identity.
+        inner: The gradient g_A at theta where it is known already (first order only), or batch A.
+        alpha: Length of the step; 0 gives the plain gradient on `outer`, exactly.
+        clip: Norm to which g_A is clipped before the step.
+        order: "first" applies the gradient found at the looked-ahead weights to theta as it is;
+            "second" differentiates through the step.
+
+    Returns:
+        The loss at theta - alpha * clip(g_A), and the gradient, one tensor a parameter.
+    """
+    weights = dict(segmenter.named_parameters())
+    if order == "second":
+        return _second_order(segmenter, weights, outer, inner, alpha=alpha, clip=clip)
+    step = inner if not isinstance(inner, Batch) else gradient_of(segmenter, inner)[1]
+    ahead = {
+        name: (weight.detach() - alpha * direction).requires_grad_()
+        for (name, weight), direction in zip(weights.items(), clipped(step, clip), strict=True)
+    }
+    loss = segmentation_loss(functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX)
+    return float(loss.detach()), torch.autograd.grad(loss, list(ahead.values()))
+
+
+def _second_order(
+    segmenter: nn.Module, weights: dict[str, Tensor], outer: Batch, inner: Gradients | Batch, *, alpha: float, clip: float
+) -> tuple[float, Gradients]:
+    if not isinstance(inner, Batch):
+        raise TypeError("the second-order look-ahead needs the inner batch, not its gradient")
+    theta = list(weights.values())
+    inner_loss = segmentation_loss(segmenter(inner.images_BCX), inner.labels_BX)
+    step = clipped(torch.autograd.grad(inner_loss, theta, create_graph=True), clip)
+    ahead = {name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)}
+    loss = segmentation_loss(functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX)
+    return float(loss.detach()), torch.autograd.grad(loss, theta)
+
+
+def clipped(gradients: Gradients, clip: float) -> Gradients:
+    """Return the gradients scaled down to a joint norm of at most `clip`."""
+    norm = torch.sqrt(inner_product(gradients, gradients))
+    scale = torch.clamp(clip / (norm + 1e-12), max=1.0)
+    return tuple(gradient * scale for gradient in gradients)
+
+
+def inner_product(first: Gradients, second: Gradients) -> Tensor:
+    """Return the inner product over all parameters, a scalar tensor."""
+    return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+
+
+def cosine(first: Gradients, second: Gradients) -> float:
+    """Return the cosine of the angle between two gradients, in [-1, 1]; 0 where one vanishes."""
+    norms = torch.sqrt(inner_product(first, first) * inner_product(second, second))
+    if not float(norms):
+        return 0.0
+    return float((inner_product(first, second) / norms).clamp(-1, 1))
+
+
+def add(*terms: Gradients, weights: Sequence[float] | None = None) -> Gradients:
+    """Return the weighted sum of gradients (weights 1 where not given)."""
+    factors = weights or [1.0] * len(terms)
+    return tuple(
+        torch.stack([factor * tensor for factor, tensor in zip(factors, tensors, strict=True)]).sum(0)
+        for tensors in zip(*terms, strict=True)
+    )

@@ -1,0 +1,224 @@
+"""Train the denoiser and a site's prompt; draw image-label pairs from a prompt.
+
+Velocity prediction (Salimans and Ho 2022, arXiv:2202.00512) on the cosine schedule (Nichol and Dhariwal
+2021, arXiv:2102.09672), DDIM sampling (Song et al. 2021, arXiv:2010.02502), all by MONAI's scheduler.
+Earlier sites are kept alive in one of three ways (`denoiser.mode` of the plan):
+
+    replay    the denoiser trains on; half of each batch is generated under earlier prompts
+    distill   likewise, but the target on the generated half is what the previous denoiser predicts
+              (generative distillation, Masip et al. 2023, arXiv:2311.14028)
+    frozen    after the first site the denoiser stays as it is; only the new prompt trains
+
+Earlier sites' prompts never change. What travels is the running average of the weights.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.networks.schedulers import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wardround.shared.errors import TrainingError
+from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.augment import flip
+from wardround.site_client.learning.denoiser import Denoiser, join, separate
+from wardround.site_client.learning.pool import Batch, Pool, draw
+
+# B batch, C channels, X spatial axes, P prompt tokens, W prompt width
+
+DRAW_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """An earlier site as the denoiser remembers it: its prompt (P, W) and pairs drawn from it."""
+
+    prompt_PW: Tensor
+    pairs: Pool
+
+
+def new_schedule(plan: StudyPlan) -> DDIMScheduler:
+    """Return the noise schedule; its offset makes few-step sampling begin at pure noise."""
+    config = plan.denoiser
+    schedule = DDIMScheduler(
+        num_train_timesteps=config.timesteps,
+        schedule="cosine",
+        prediction_type="v_prediction",
+        clip_sample=True,
+        steps_offset=config.timesteps // config.sampling_steps - 1,
+    )
+    schedule.set_timesteps(config.sampling_steps)
+    return schedule
+
+
+@torch.no_grad()
+def draw_pairs(
+    denoiser: Denoiser,
+    prompt_PW: Tensor,
+    count: int,
+    *,
+    plan: StudyPlan,
+    generator: torch.Generator,
+    watch: Callable[[int, int], None] = lambda _step, _total: None,
+) -> Pool:
+    """Draw `count` image-label pairs under a prompt.
+
+    Args:
+        denoiser: In evaluation mode.
+        prompt_PW: The site's prompt (P, W).
+        count: How many pairs.
+        plan: Sample size, classes, number of sampling steps, precision.
+        generator: The stream of the noise.
+        watch: Called with (pairs drawn, pairs in all).
+
+    Returns:
+        A pool of `count` pairs at the plan's sample size.
+    """
+    schedule = new_schedule(plan)
+    num_classes, task = len(plan.task.classes), plan.task
+    drawn: list[Tensor] = []
+    for first in range(0, count, DRAW_BATCH):
+        size = min(DRAW_BATCH, count - first)
+        x = torch.randn((size, task.input_channels + num_classes, *task.sample_size), generator=generator)
+        context = prompt_PW.expand(size, -1, -1)
+        for t in schedule.timesteps:
+            with _precision(plan):
+                velocity = denoiser(x, t.expand(size), context)
+            x, _ = schedule.step(velocity.float(), int(t), x)
+        drawn.append(x)
+        watch(first + size, count)
+    return separate(torch.cat(drawn), num_classes)
+
+
+def train_denoiser(
+    denoiser: Denoiser,
+    prompt_PW: Tensor,
+    *,
+    own: Pool,
+    earlier: Sequence[Remembered],
+    plan: StudyPlan,
+    generator: torch.Generator,
+    watch: Callable[[int, int], None],
+) -> tuple[Denoiser, Tensor, float]:
+    """Train the denoiser and the visited site's prompt.
+
+    Args:
+        denoiser: As it arrived; not changed.
+        prompt_PW: Where the new prompt starts, (P, W).
+        own: The site's training samples.
+        earlier: Earlier sites' prompts and generated pairs; empty at the first site.
+        plan: Mode, steps, batch size, learning rates.
+        generator: The stream of every draw.
+        watch: Called with (step, steps) after each step.
+
+    Returns:
+        The averaged denoiser, the averaged prompt (P, W) and the mean loss of the last tenth of steps.
+
+    Raises:
+        TrainingError: The loss stopped being finite.
+    """
+    config = plan.denoiser
+    steps = config.steps if earlier else config.first_steps
+    student, prompt = copy.deepcopy(denoiser).train(), nn.Parameter(prompt_PW.clone())
+    frozen = config.mode == "frozen" and bool(earlier)
+    student.requires_grad_(not frozen)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in student.parameters() if p.requires_grad], "lr": config.learning_rate},
+            {"params": [prompt], "lr": config.prompt_learning_rate, "weight_decay": 0.0},
+        ],
+        weight_decay=1e-4,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_then_fall(step, steps))
+    average = _Average(student, prompt, config.ema_decay)
+    batches = _Batches(own, () if frozen else earlier, plan, generator)
+    losses: list[float] = []
+    for step in range(steps):
+        loss = batches.loss(student, denoiser if config.mode == "distill" else None, prompt)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*student.parameters(), prompt], 1.0)
+        optimiser.step()
+        schedule.step()
+        average.update(student, prompt)
+        losses.append(float(loss.detach()))
+        if not torch.isfinite(loss.detach()):
+            raise TrainingError(
+                f"the denoiser's loss is {losses[-1]} at step {step + 1} of {steps}. "
+                f"Lower denoiser.learning_rate (= {config.learning_rate})."
+            )
+        watch(step + 1, steps)
+    tail = losses[-max(1, steps // 10) :]
+    return average.denoiser.eval().requires_grad_(False), average.prompt_PW, sum(tail) / len(tail)
+
+
+class _Batches:
+    """Draw noisy batches: the site's own samples, and generated ones of earlier sites for half of it."""
+
+    def __init__(
+        self, own: Pool, earlier: Sequence[Remembered], plan: StudyPlan, generator: torch.Generator
+    ) -> None:
+        self.own, self.earlier, self.plan, self.generator = own, earlier, plan, generator
+        self.schedule = new_schedule(plan)
+
+    def loss(self, student: Denoiser, teacher: Denoiser | None, prompt_PW: Tensor) -> Tensor:
+        """Return the mean squared error of the velocity over one batch."""
+        pairs_BCX, prompts_BPW, generated_B = self._draw(prompt_PW)
+        noise = torch.randn(pairs_BCX.shape, generator=self.generator)
+        t_B = torch.randint(self.plan.denoiser.timesteps, (len(pairs_BCX),), generator=self.generator)
+        noisy = self.schedule.add_noise(pairs_BCX, noise, t_B)
+        target = self.schedule.get_velocity(pairs_BCX, noise, t_B)
+        if teacher is not None and bool(generated_B.any()):
+            with torch.no_grad(), _precision(self.plan):
+                taught = teacher(noisy[generated_B], t_B[generated_B], prompts_BPW[generated_B])
+            target[generated_B] = taught.float()
+        with _precision(self.plan):
+            predicted = student(noisy, t_B, prompts_BPW)
+        return F.mse_loss(predicted.float(), target)
+
+    def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size
+        num_generated = size // 2 if self.earlier else 0
+        parts = [self._flipped(draw([self.own], size - num_generated, sample_size, self.generator))]
+        prompts = [prompt_PW.expand(size - num_generated, -1, -1)]
+        if num_generated:
+            pools = [site.pairs for site in self.earlier]
+            replayed = draw(pools, num_generated, sample_size, self.generator)
+            parts.append(self._flipped(replayed))
+            prompts.append(torch.stack([site.prompt_PW for site in self.earlier])[replayed.group_B])
+        generated_B = torch.arange(size) >= size - num_generated
+        return torch.cat(parts), torch.cat(prompts), generated_B
+
+    def _flipped(self, batch: Batch) -> Tensor:
+        images, labels = batch.images_BCX, batch.labels_BX
+        if self.plan.augmentation.flip:
+            images, labels = flip(images, labels, self.generator)
+        return join(images, labels, len(self.plan.task.classes))
+
+
+class _Average:
+    """The running average of weights and prompt, with a warm-up so that it forgets the start."""
+
+    def __init__(self, denoiser: Denoiser, prompt: Tensor, decay: float) -> None:
+        self.denoiser, self.prompt_PW = copy.deepcopy(denoiser), prompt.detach().clone()
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, denoiser: Denoiser, prompt: Tensor) -> None:
+        self.updates += 1
+        step = 1 - min(self.decay, self.updates / (self.updates + 10))
+        for kept, current in zip(self.denoiser.parameters(), denoiser.parameters(), strict=True):
+            kept.lerp_(current, step)
+        self.prompt_PW.lerp_(prompt, step)
+
+
+def _warm_then_fall(step: int, steps: int) -> float:
+    warm = max(1, steps // 20)
+    return min(1.0, (step + 1) / warm) * max(0.05, 1 - max(0, step - steps // 2) / max(1, steps - steps // 2))
+
+
+def _precision(plan: StudyPlan) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=plan.compute.precision == "bfloat16")

@@ -1,0 +1,84 @@
+"""A pool of training samples and the batches drawn from it.
+
+A pool holds one site's samples (its own, its exemplars, or the pairs generated under its prompt). A
+batch is drawn from one or several pools, cropped to the plan's sample size where the samples are larger.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wardround.shared.errors import TrainingError
+
+# N samples in a pool, B samples in a batch, C channels, X the spatial axes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Samples of one site: images (N, C, *X) float32 in [-1, 1], labels (N, *X) int64."""
+
+    images_NCX: Tensor
+    labels_NX: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.images_NCX) == 0:
+            raise TrainingError("a pool of training samples is empty. Give the site at least one training case.")
+
+    def __len__(self) -> int:
+        return len(self.images_NCX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Samples with the group (0: the visited site, k: the k-th earlier site) each came from."""
+
+    images_BCX: Tensor
+    labels_BX: Tensor
+    group_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images_BCX)
+
+    def select(self, mask_B: Tensor) -> "Batch":
+        """Return the samples where `mask_B` (B,) is true."""
+        return Batch(
+            images_BCX=self.images_BCX[mask_B], labels_BX=self.labels_BX[mask_B], group_B=self.group_B[mask_B]
+        )
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """Return one batch with the samples of all."""
+    return Batch(
+        images_BCX=torch.cat([batch.images_BCX for batch in batches]),
+        labels_BX=torch.cat([batch.labels_BX for batch in batches]),
+        group_B=torch.cat([batch.group_B for batch in batches]),
+    )
+
+
+def draw(
+    pools: Sequence[Pool], batch_size: int, sample_size: tuple[int, ...], generator: torch.Generator, *, first_group: int = 0
+) -> Batch:
+    """Draw a batch shared as evenly as can be among the pools; which pools get one more is random.
+
+    Args:
+        pools: At least one; pool i becomes group `first_group` + i.
+        batch_size: Samples in all.
+        sample_size: Spatial size of a sample; larger ones are cropped at a random place.
+        generator: The stream of the draw.
+    """
+    turn = torch.randperm(len(pools), generator=generator)
+    owners = turn[torch.arange(batch_size) % len(pools)].sort().values
+    images, labels = [], []
+    for owner in owners.tolist():
+        pool = pools[owner]
+        index = int(torch.randint(len(pool), (1,), generator=generator))
+        corner = [
+            slice(start, start + side)
+            for side, full in zip(sample_size, pool.labels_NX.shape[1:], strict=True)
+            for start in (int(torch.randint(full - side + 1, (1,), generator=generator)) if full > side else 0,)
+        ]
+        images.append(pool.images_NCX[(index, slice(None), *corner)])
+        labels.append(pool.labels_NX[(index, *corner)])
+    return Batch(images_BCX=torch.stack(images), labels_BX=torch.stack(labels), group_B=owners + first_group)

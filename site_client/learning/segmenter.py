@@ -1,0 +1,57 @@
+"""The segmenter: a residual U-Net (Ronneberger et al. 2015; MONAI's `UNet`) and its loss.
+
+Instance normalisation keeps no running statistics, so a look-ahead pass leaves no trace in the network
+and no site's intensity statistics travel inside it.
+"""
+
+import torch
+from monai.losses import DiceLoss
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wardround.shared.plan import Segmenter, Task
+
+
+def build_segmenter(task: Task, config: Segmenter, seed: int) -> nn.Module:
+    """Return an untrained segmenter: (B, input_channels, *X) in [-1, 1] to logits (B, 1 + classes, *X).
+
+    Args:
+        task: Fixes channels, classes and spatial size.
+        config: Fixes the width of each level.
+        seed: Seed of the initial weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet(
+            spatial_dims=task.spatial_dims,
+            in_channels=task.input_channels,
+            out_channels=1 + len(task.classes),
+            channels=config.features,
+            strides=_strides(task.sample_size, len(config.features)),
+            num_res_units=2,
+        )
+
+
+def _strides(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
+    """Halve each axis between levels for as long as it is even and at least 8 long."""
+    strides = []
+    for _ in range(levels - 1):
+        stride = tuple(2 if side % 2 == 0 and side >= 8 else 1 for side in size)
+        size = tuple(side // step for side, step in zip(size, stride, strict=True))
+        strides.append(stride)
+    return strides
+
+
+_dice_loss = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+
+
+def segmentation_loss(logits_BKX: Tensor, labels_BX: Tensor) -> Tensor:
+    """Return half cross-entropy, half batch Dice loss of the foreground classes.
+
+    Args:
+        logits_BKX: (B, 1 + classes, *X).
+        labels_BX: (B, *X) int64.
+    """
+    dice: Tensor = _dice_loss(logits_BKX, labels_BX[:, None])
+    return 0.5 * F.cross_entropy(logits_BKX, labels_BX) + 0.5 * dice
