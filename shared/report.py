@@ -256,7 +256,7 @@ def read(path: Path) -> Report:
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
         raise JournalError(
-            f"report '{path}' cannot be read: {error.strerror}. Name the folder of a finished study."
+            f"report '{path}' cannot be read: {error.strerror}. Name a study that ran."
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
