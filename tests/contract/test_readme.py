@@ -41,8 +41,11 @@ def commands(text: str, program: str) -> list[str]:
 def table(mark: str) -> list[list[str]]:
     """Return the rows of the README's table between the comments `mark` and `/mark`."""
     body = README.split(f"<!-- {mark} -->")[1].split(f"<!-- /{mark} -->")[0]
-    rows = [line.strip("|").split(" | ") for line in body.strip().splitlines()[2:]]
-    return [[cell.strip(" |") for cell in row] for row in rows]
+    rows = [
+        line.strip().removeprefix("|").removesuffix("|").split("|")
+        for line in body.strip().splitlines()[2:]
+    ]
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def keys_of(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
@@ -97,7 +100,7 @@ def test_every_command_and_option_exists(page: Path, command: str) -> None:
         assert option in printed, f"'wardround {' '.join(group)}' has no option {option}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_internal_link_leads_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     broken = []
@@ -106,16 +109,14 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
             continue
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
-        if not target.exists() or (
-            anchor and anchor not in anchors(target.read_text(encoding="utf-8"))
-        ):
+        if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
 
 
-def anchors(text: str) -> set[str]:
+def anchors(page: Path) -> set[str]:
     """Return the anchors that a page's headings get."""
-    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     }
@@ -148,3 +149,11 @@ def test_the_table_of_exit_statuses_is_that_of_the_errors() -> None:
 def test_the_plans_in_the_readme_are_valid(text: str) -> None:
     study = plan.parse(tomllib.loads(text), origin="README.md")
     assert len(study.sites) > 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    folders = "server|shared|site_client|deploy|protos|docs|tests"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", text)
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
