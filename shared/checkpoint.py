@@ -1,8 +1,9 @@
-"""A checkpoint is a set of safetensors files, addressed by SHA-256, that holds exactly its manifest.
+"""A checkpoint is a set of safetensors files, addressed by SHA-256, that holds its manifest.
 
-Both sides check what they are given with the functions here, and neither needs a tensor library: the
-header of a safetensors file is JSON, and whether numbers are finite shows in their bytes. A file is
-taken in one spelling only (no metadata, no blanks, no gaps), so that nothing but tensors fits into it.
+Both sides check what they are given with the functions here, and neither needs a tensor library:
+the header of a safetensors file is JSON, and whether numbers are finite shows in their bytes. A
+file is taken in one spelling only (no metadata, no blanks, no gaps), so that nothing but tensors
+fits into it.
 """
 
 import hashlib
@@ -94,7 +95,7 @@ class Manifest:
 
 
 def digest_of(parts: Sequence[PartRef]) -> str:
-    """Return a checkpoint's digest: SHA-256 over name, digest and size of its parts in name order."""
+    """Return a checkpoint's digest: SHA-256 over its parts' names, digests and sizes, by name."""
     content = [[p.name, p.digest, p.size_bytes] for p in sorted(parts, key=lambda p: p.name)]
     return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -143,9 +144,7 @@ def verify_header(name: str, data: bytes | Path, expected: Sequence[TensorSpec])
     faults = [f"missing {_names(want.keys() - got.keys())}"] if want.keys() - got.keys() else []
     faults += [f"unexpected {_names(got.keys() - want.keys())}"] if got.keys() - want.keys() else []
     changed = [key for key in sorted(want.keys() & got.keys()) if want[key] != got[key]]
-    faults += [
-        f"'{key}' is {_kind(got[key])}, expected {_kind(want[key])}" for key in changed[:4]
-    ]
+    faults += [f"'{key}' is {_kind(got[key])}, expected {_kind(want[key])}" for key in changed[:4]]
     if faults:
         raise CheckpointError(
             f"part '{name}' does not hold the manifest's tensors: {'; '.join(faults)}. "

@@ -1,7 +1,7 @@
 """How a site and the coordinator reach each other, whatever carries the bytes.
 
-The coordinator's loop and a site's visit are written against these protocols. Engines implement them:
-in one process, over gRPC, over Flower. Only bytes cross, in the encoding of `wardround.shared.codec`.
+The coordinator's loop and a site's visit are written against these protocols; engines implement
+them. Only bytes cross, in the encoding of `wardround.shared.codec`.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class CoordinatorLink(Protocol):
         ...
 
     def deliver(self, announcement: bytes, part_name: str, chunks: Iterator[bytes]) -> None:
-        """Upload one part of a checkpoint that `announcement` (an encoded `CheckpointUpload`) lists.
+        """Upload one part of the checkpoint in `announcement`, an encoded `CheckpointUpload`.
 
         A part that the coordinator has already, from the parent or from an interrupted upload, need
         not be delivered again, and does no harm when it is.
@@ -43,7 +43,7 @@ class CoordinatorLink(Protocol):
         ...
 
     def commit(self, report: bytes, upload: bytes) -> None:
-        """End a visit: an encoded `VisitReport` and the `CheckpointUpload` whose parts are delivered.
+        """End a visit with an encoded `VisitReport` and the `CheckpointUpload` that was delivered.
 
         The same commit may be repeated.
 
