@@ -1,0 +1,297 @@
+"""The egress guard: the one place at a site's rim where a message becomes bytes that leave.
+
+It lets four kinds of message through and holds each against the study plan, the manifest and the
+order the site is carrying out. It fails closed: whatever goes wrong inside it, nothing leaves.
+Every release and every refusal is a line of the site's own audit file, which holds no content.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wardround.shared import checkpoint, codec
+from wardround.shared.checkpoint import Manifest
+from wardround.shared.errors import EgressRefused, WardroundError
+from wardround.shared.messages import (
+    CheckpointUpload,
+    ClassScore,
+    EvaluationOrder,
+    EvaluationReport,
+    Metric,
+    PartRef,
+    Progress,
+    TensorSpec,
+    VisitOrder,
+    VisitReport,
+)
+from wardround.shared.plan import StudyPlan
+
+SIGNIFICANT_DIGITS = 6
+Outgoing = Progress | CheckpointUpload | VisitReport | EvaluationReport
+_K = TypeVar("_K")
+
+
+class EgressGuard:
+    """What may leave one site, order by order.
+
+    Args:
+        plan: The study plan that was approved at this site.
+        manifest: The tensors a checkpoint of this study may hold.
+        site_id: The site whose rim this is.
+        audit: File that gets one JSON line for each release and refusal; its folder must exist.
+        clock: Returns the time of a line, in UTC.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        manifest: Manifest,
+        *,
+        site_id: str,
+        audit: Path,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._plan = plan
+        self._manifest = manifest
+        self._site_id = site_id
+        self._audit = audit
+        self._clock = clock
+        self._order: VisitOrder | EvaluationOrder | None = None
+        self._last_visit: VisitOrder | None = None
+        self._released: dict[str, PartRef] = {}
+        self._released_bytes = 0
+
+    def begin(self, order: VisitOrder | EvaluationOrder) -> None:
+        """Take the order that everything released from here on must belong to.
+
+        The byte budget starts anew with each visit, not with a repeated order for the same visit.
+
+        Raises:
+            EgressRefused: The order is for another site or another plan than the approved one.
+        """
+        if order.site_id != self._site_id:
+            raise EgressRefused(
+                f"site '{self._site_id}' got an order for site '{order.site_id}'. "
+                f"The coordinator mixed up its sites; nothing was done."
+            )
+        if order.plan_digest != self._plan.digest():
+            raise EgressRefused(
+                f"site '{self._site_id}' approved plan {self._plan.digest()}, the order is for "
+                f"plan {order.plan_digest}. Compare the plans and approve the right one."
+            )
+        if isinstance(order, VisitOrder) and order != self._last_visit:
+            self._last_visit, self._released, self._released_bytes = order, {}, 0
+        self._order = order
+
+    def release(self, message: Outgoing) -> bytes:
+        """Return the bytes of a message that may leave, rounded and with small counts suppressed.
+
+        Raises:
+            EgressRefused: The message may not leave, or the guard failed.
+        """
+        kind = type(message).__name__
+
+        def judge() -> bytes:
+            return codec.encode(self._checked(message))
+
+        data = self._closed(kind, judge)
+        self._record(kind, len(data), hashlib.sha256(data).hexdigest(), "released")
+        return data
+
+    def release_part(self, name: str, data: bytes) -> PartRef:
+        """Return the reference of a part that may leave: the manifest's tensors, all finite.
+
+        Parts come before the `CheckpointUpload` that lists them. A part that is the parent's, byte
+        for byte, need not be released again.
+
+        Args:
+            name: Part name, such as "segmenter" or the site's own "prompt.<site_id>".
+            data: The safetensors file.
+
+        Raises:
+            EgressRefused: The part may not leave, exceeds the byte budget, or the guard failed.
+        """
+
+        def judge() -> PartRef:
+            return self._checked_part(name, data)
+
+        part = self._closed("part", judge)
+        self._record(f"part {part.name}", part.size_bytes, part.digest, "released")
+        if self._released.get(name) != part:
+            self._released[name] = part
+            self._released_bytes += part.size_bytes
+        return part
+
+    def _closed(self, kind: str, judge: Callable[[], _K]) -> _K:
+        try:
+            return judge()
+        except WardroundError as error:
+            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            if isinstance(error, EgressRefused):
+                raise
+            raise EgressRefused(f"site '{self._site_id}' released nothing: {error}") from error
+        except Exception as error:  # whatever fails in here, nothing may leave
+            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            raise EgressRefused(
+                f"site '{self._site_id}' released nothing: the egress guard failed with "
+                f"{type(error).__name__}. The site's own log has the details."
+            ) from error
+
+    def _checked(self, message: Outgoing) -> Outgoing:
+        if type(message) not in (Progress, CheckpointUpload, VisitReport, EvaluationReport):
+            raise EgressRefused(
+                f"a {type(message).__name__} may not leave a site; only Progress, "
+                f"CheckpointUpload, VisitReport and EvaluationReport may. Send one of these."
+            )
+        order = self._current()
+        if (message.site_id, message.visit) != (self._site_id, order.visit):
+            raise EgressRefused(
+                f"a {type(message).__name__} of site {ascii(message.site_id)[:80]}, visit "
+                f"{ascii(message.visit)[:80]} may not leave site '{self._site_id}', which carries "
+                f"out visit {order.visit}. "
+                f"A site speaks of its current order alone."
+            )
+        match message:
+            case Progress():
+                return message
+            case CheckpointUpload():
+                return self._checked_upload(message, self._visit_order())
+            case VisitReport():
+                self._visit_order()
+                return self._rounded_visit(message)
+            case EvaluationReport():
+                return self._rounded_evaluation(message)
+
+    def _checked_upload(self, upload: CheckpointUpload, order: VisitOrder) -> CheckpointUpload:
+        checkpoint.verify_parts(upload.checkpoint, self._expected(order))
+        parent = {part.name: part for part in order.parent.parts}
+        for part in upload.checkpoint.parts:
+            if part not in (self._released.get(part.name), parent.get(part.name)):
+                raise EgressRefused(
+                    f"part '{part.name}' of the checkpoint was neither released in this visit "
+                    f"nor is it the parent's. Release every part before the upload is announced."
+                )
+        return upload
+
+    def _checked_part(self, name: str, data: bytes) -> PartRef:
+        expected = self._expected(self._visit_order())
+        if name not in expected:
+            raise EgressRefused(
+                f"part {ascii(name)[:80]} is not in the manifest; expected one of "
+                f"{', '.join(sorted(expected))}. Both sides must run the same release and plan."
+            )
+        part = checkpoint.part_ref(name, data)
+        again = self._released.get(name) == part
+        total = self._released_bytes + (0 if again else part.size_bytes)
+        if total > self._plan.release.byte_budget:
+            raise EgressRefused(
+                f"with part '{name}' the visit would release {total} bytes, allowed are "
+                f"{self._plan.release.byte_budget}. Raise release.byte_budget in the plan or use "
+                f"smaller networks."
+            )
+        checkpoint.verify_part(part, data, expected[name])
+        return part
+
+    def _rounded_visit(self, report: VisitReport) -> VisitReport:
+        unknown = [key for key in report.metrics if type(key) is not Metric]
+        if unknown:
+            raise EgressRefused(
+                f"metric {ascii(unknown[0])[:80]} is not one of those that may leave. "
+                f"Add it to the wire contract or leave it out."
+            )
+        return replace(
+            report,
+            num_train=self._suppressed(report.num_train),
+            metrics=_all_rounded(report.metrics),
+            phase_seconds=_all_rounded(report.phase_seconds),
+        )
+
+    def _rounded_evaluation(self, report: EvaluationReport) -> EvaluationReport:
+        order = self._current()
+        ordered = order.checkpoint if isinstance(order, EvaluationOrder) else None
+        if ordered is None or report.checkpoint_digest != ordered.digest:
+            raise EgressRefused(
+                f"site '{self._site_id}' was not asked to evaluate checkpoint "
+                f"{ascii(report.checkpoint_digest)[:80]}. Report on the checkpoint of the order."
+            )
+        names = tuple(score.class_name for score in report.classes)
+        if names != self._plan.task.classes:
+            raise EgressRefused(
+                f"an evaluation report must have the plan's classes "
+                f"{list(self._plan.task.classes)} in this order; it has {len(names)} others. Both sides must run the same plan."
+            )
+        return replace(
+            report,
+            num_cases=self._suppressed(report.num_cases),
+            classes=tuple(_rounded_score(score) for score in report.classes),
+        )
+
+    def _suppressed(self, count: int | None) -> int | None:
+        return None if count is None or count < self._plan.release.min_count else count
+
+    def _expected(self, order: VisitOrder) -> Mapping[str, tuple[TensorSpec, ...]]:
+        return self._manifest.expected((*order.visited, self._site_id))
+
+    def _current(self) -> VisitOrder | EvaluationOrder:
+        if self._order is None:
+            raise EgressRefused(
+                f"site '{self._site_id}' carries out no order, so nothing may leave. "
+                f"Begin one first."
+            )
+        return self._order
+
+    def _visit_order(self) -> VisitOrder:
+        order = self._current()
+        if not isinstance(order, VisitOrder):
+            raise EgressRefused(
+                f"site '{self._site_id}' was asked to evaluate, so no checkpoint and no visit "
+                f"report may leave. Send them during a visit."
+            )
+        return order
+
+    def _record(self, kind: str, size: int, digest: str, verdict: str) -> None:
+        line: dict[str, Any] = {
+            "at": self._clock().isoformat(timespec="milliseconds"),
+            "site": self._site_id,
+            "visit": self._order.visit if self._order else None,
+            "kind": kind,
+            "size_bytes": size,
+            "digest": digest,
+            "verdict": verdict,
+        }
+        try:
+            with self._audit.open("a", encoding="ascii") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise EgressRefused(
+                f"site '{self._site_id}' released nothing: its audit file '{self._audit}' cannot "
+                f"be written ({error.strerror}). Mend that; a release without its line is not allowed."
+            ) from error
+
+
+def _all_rounded(numbers: Mapping[_K, float]) -> dict[_K, float]:
+    return {key: _rounded(value) for key, value in numbers.items()}
+
+
+def _rounded_score(score: ClassScore) -> ClassScore:
+    return replace(
+        score,
+        dice=_rounded(score.dice),
+        hd95_mm=None if score.hd95_mm is None else _rounded(score.hd95_mm),
+        asd_mm=None if score.asd_mm is None else _rounded(score.asd_mm),
+    )
+
+
+def _rounded(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise EgressRefused(
+            f"a reported number is not finite or not a number (a {type(value).__name__}). "
+            f"Training diverged or a metric is wrong; nothing was released."
+        )
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
