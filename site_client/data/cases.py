@@ -1,7 +1,7 @@
 """A site's cases: read once, checked wholly, before anything is trained or written.
 
-`load_site` is what a visit uses; `examine` is the same walk for `wardround data check`, which also wants
-to know what lies in a folder that is at fault.
+`load_site` is what a visit uses; `examine` is the same walk for `wardround data check`, which also
+wants to know what lies in a folder that is at fault.
 """
 
 import hashlib
@@ -117,7 +117,7 @@ def load_site(site_id: str, folder: Path, task: plan.Task, data: plan.Data) -> S
 def digest_of(cases: Sequence[Case]) -> str:
     """Return the SHA-256 over the content of `cases` in their order, lower-case hex.
 
-    Content is images, labels, fields of view, spacings and their shapes; ids and files do not count.
+    Content is images, labels, fields of view, spacings and shapes; ids and files do not count.
     """
     digest = hashlib.sha256()
     for case in cases:
@@ -295,4 +295,5 @@ def _renumber(label_HWD: np.ndarray, mapping: Mapping[int, int] | None) -> np.nd
     table = np.zeros(MAX_LABEL + 1, dtype=np.uint8)
     for stored, wanted in mapping.items():
         table[stored] = wanted
-    return table[label_HWD]
+    renumbered: np.ndarray = table[label_HWD]
+    return renumbered

@@ -1,7 +1,7 @@
 """Faults of a data set: each names a file, what is wrong with it and how to mend it.
 
-Reading never stops at the first fault. Everything that looks at files returns its faults as values, and
-only the outermost function turns the whole list into one `DataError`.
+Reading never stops at the first fault. Everything that looks at files returns its faults as values,
+and only the outermost function turns the whole list into one `DataError`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Fault:
     remedy: str
 
     def line(self, folder: Path) -> str:
-        """Return the fault as one line, its file named relative to `folder` where it lies inside."""
+        """Return the fault as one line; a file inside `folder` is named relative to it."""
         inside = self.file != folder and self.file.is_relative_to(folder)
         name = self.file.relative_to(folder) if inside else self.file
         return f"{name}: {self.problem}. {self.remedy}."

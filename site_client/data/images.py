@@ -2,8 +2,8 @@
 
 The axes of an array are H, W, D. A PNG's rows are H and its columns W, D = 1, spacing 1 mm. A NIfTI
 volume is first turned to the closest RAS orientation, then H runs to the right (x), W to the front
-(y), D to the head (z), and the spacing follows the same order. So two files that store the same body in
-different orientations give the same array. A fourth NIfTI axis holds channels.
+(y), D to the head (z), and the spacing follows the same order. So two files that store the same
+body in different orientations give the same array. A fourth NIfTI axis holds channels.
 """
 
 import struct
@@ -86,9 +86,10 @@ def read_label(file: Path) -> Volume | Fault:
 
 
 def _read(file: Path, *, is_label: bool) -> Volume | Fault:
-    read = _read_png if file.name.lower().endswith(".png") else _read_nifti
     try:
-        return read(file, is_label=is_label)
+        if file.name.lower().endswith(".png"):
+            return _read_png(file, is_label=is_label)
+        return _read_nifti(file)
     except MemoryError:
         problem = "the header asks for more memory than there is"
     except BROKEN as error:
@@ -113,7 +114,7 @@ def _read_png(file: Path, *, is_label: bool) -> Volume | Fault:
     return Volume(values_CHWD=values_CHWD, spacing_mm=(1.0, 1.0, 1.0), affine=None)
 
 
-def _read_nifti(file: Path, *, is_label: bool) -> Volume | Fault:
+def _read_nifti(file: Path) -> Volume | Fault:
     image: Any = nibabel.load(file)
     shape, kind = image.shape, image.get_data_dtype()
     if kind.fields is not None or kind.kind not in "biuf":

@@ -1,4 +1,4 @@
-"""What lies in a site's folder, before any image is opened: cases, their files, what was missing."""
+"""What lies in a site's folder, before any image is opened: cases, their files, what is missing."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

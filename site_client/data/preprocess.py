@@ -1,9 +1,9 @@
 """From a case's own grid and intensities to what a network sees, and back.
 
 Intensities are clipped and scaled to [-1, 1] per channel over the whole case, then resampled to the
-task's working size: linear interpolation with a filter as wide as the shrinking (antialiased), axis by
-axis, so aspect ratios are not kept and `to_native` inverts them. Labels are resampled as one mask a
-class with the same filter; the largest wins. Where a grid already has the wanted size nothing changes.
+task's working size: linear interpolation with a filter as wide as the shrinking (antialiased), axis
+by axis, so aspect ratios are not kept and `to_native` inverts them. Labels are resampled as one
+mask a class with the same filter; the largest wins. A grid that has the wanted size stays as it is.
 Letters: N samples, C channels, K 1 + classes, X working size, H W D the case's own grid.
 """
 
@@ -87,10 +87,10 @@ def to_native(probabilities_NKX: Tensor, case: Case, task: Task) -> np.ndarray:
 
 
 def normalise(image_CHWD: np.ndarray, task: Task) -> Tensor:
-    """Return the image scaled to [-1, 1] as `task.normalisation` says, float32, shape (C, H, W, D).
+    """Return the image in [-1, 1] as `task.normalisation` says, float32, shape (C, H, W, D).
 
-    percentile: 0.5 to 99.5 of each channel. Where these two are equal, minimum to maximum; a channel
-    of one value is -1 everywhere. range: 0..255.
+    percentile: 0.5 to 99.5 of each channel. Where these two are equal, minimum to maximum; a
+    channel of one value is -1 everywhere. range: 0..255.
     """
     if task.normalisation == "range":
         return torch.from_numpy(image_CHWD / 127.5 - 1).to(torch.float32).clamp(-1, 1)
@@ -111,7 +111,7 @@ def _target_size(case: Case, task: Task) -> tuple[int, ...]:
 
 
 def _resample(values_CHWD: Tensor, size: Sequence[int]) -> Tensor:
-    """Resample (C, H, W, D) to (C, *size), antialiased where an axis shrinks, exact where it stays."""
+    """Resample (C, H, W, D) to (C, *size): antialiased where an axis shrinks, exact otherwise."""
     height, width, depth = size
     channels = values_CHWD.shape[0]
     if tuple(values_CHWD.shape[1:3]) != (height, width):

@@ -2,10 +2,10 @@
 
 The first of these that applies:
 
-1. `split.csv` in the site's folder, or beside it in the parent folder for several sites. Columns `case`,
-   `split` and, in the parent's file, `site` (the name of the site's folder); `split` is one of
-   train, val, test. `train` is trained on, `test` is held out; `val` is trained on, unless the site has
-   no `test` row: then `val` is held out. Every case has exactly one row.
+1. `split.csv` in the site's folder, or beside it in the parent folder for several sites. Columns
+   `case`, `split` and, in the parent's file, `site` (the name of the site's folder); `split` is one
+   of train, val, test. `train` is trained on, `test` is held out; `val` is trained on, unless the
+   site has no `test` row: then `val` is held out. Every case has exactly one row.
 2. The layout's own held-out cases (nnU-Net's `imagesTs` with `labelsTs`).
 3. A share of the cases, chosen by the SHA-256 of their ids: it does not depend on the study's seed,
    the folder or the machine, and adding a case moves few others.

@@ -48,7 +48,7 @@ def reader_of(folder: Path) -> Reader | None:
 
 
 def list_cases(folder: Path) -> Listing:
-    """Return what lies in `folder`; a folder that no reader recognises is a listing of one fault."""
+    """Return what lies in `folder`; where no reader recognises it, a listing of one fault."""
     if not folder.is_dir():
         remedy = "Name the folder of the site; a study file names it under [simulation]"
         fault = Fault(file=folder, problem="there is no such folder", remedy=remedy)

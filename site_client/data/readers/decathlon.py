@@ -1,8 +1,8 @@
 """Medical Segmentation Decathlon layout (Antonelli et al. 2022, arXiv:2106.05735).
 
-`dataset.json` with `"training": [{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}]`,
-`"labels": {"0": "background", "1": "..."}` and `"modality": {"0": "MRI"}`. Several modalities are the
-last axis of a 4-D image. The cases under `"test"` have no labels and are left out.
+`dataset.json` with `"training": [{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}]`
+and `"labels": {"0": "background", "1": "..."}` and `"modality": {"0": "MRI"}`. Several modalities
+are the last axis of a 4-D image. The cases under `"test"` have no labels and are left out.
 """
 
 from pathlib import Path, PurePosixPath

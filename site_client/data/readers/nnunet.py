@@ -1,8 +1,8 @@
 """nnU-Net v2 layout (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
-`dataset.json` with `channel_names`, `labels`, `numTraining`, `file_ending`; one image file a channel,
-`imagesTr/CASE_0000.ext`; `labelsTr/CASE.ext`. `imagesTs` with `labelsTs` are the held-out cases.
-A natural image may keep all its channels in one file `CASE_0000.png`.
+`dataset.json` with `channel_names`, `labels`, `numTraining`, `file_ending`; one image file a
+channel, `imagesTr/CASE_0000.ext`; `labelsTr/CASE.ext`. `imagesTs` with `labelsTs` are the held-out
+cases. A natural image may keep all its channels in one file `CASE_0000.png`.
 """
 
 import re

@@ -21,8 +21,8 @@ def listing(folder: Path) -> Listing:
     if not images and not labels:
         problem = f"no image found (endings read: {', '.join(ENDINGS)})"
         faults.append(Fault(file=folder / "images", problem=problem, remedy="Put the images there"))
-    for stem in sorted(images.keys() ^ labels.keys()):
-        faults.append(_partner_missing(folder, stem, images, labels))
+    alone = sorted(images.keys() ^ labels.keys())
+    faults += [_partner_missing(folder, stem, images, labels) for stem in alone]
     for stem in sorted(images.keys() - fovs.keys()) if fovs else ():
         problem = f"case '{stem}' has no field-of-view mask, others have one"
         remedy = "Add the mask, or remove the folder 'fov' to score whole images"
@@ -47,6 +47,6 @@ def _partner_missing(
     kind, there = ("label", images) if stem in images else ("image", labels)
     return Fault(
         file=folder / f"{kind}s" / there[stem].name,
-        problem=f"{kind} of case '{stem}' is missing ('{there[stem].relative_to(folder)}' is there)",
+        problem=f"missing, while '{there[stem].relative_to(folder)}' is there",
         remedy=f"Add the {kind} under the same name, or remove the case",
     )
