@@ -1,4 +1,4 @@
-"""Map the top-level folders to sub-packages of `wardround`; everything else is in pyproject.toml."""
+"""Map the top-level folders to sub-packages of `wardround`; the rest is in pyproject.toml."""
 
 from setuptools import find_packages, setup
 
