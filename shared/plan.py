@@ -33,9 +33,10 @@ class Task(_Section):
         "2d", description="2d: slice by slice; 2.5d: a slice with its two neighbours; 3d: volumes"
     )
     channels: Literal[1, 3] = Field(1, description="image channels: 1 grey, 3 RGB")
-    classes: Annotated[tuple[Annotated[str, Field(pattern=r"^[\w -]{1,32}$")], ...], Field(min_length=1, max_length=16)] = Field(
-        description="foreground names in label order: the first is label value 1"
-    )
+    classes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[\w -]{1,32}$")], ...],
+        Field(min_length=1, max_length=16),
+    ] = Field(description="foreground names in label order: the first is label value 1")
     working_size: tuple[Count, ...] = Field(
         (64, 64), description="every slice (2-D) or volume (3-D) is resampled to this many pixels"
     )
@@ -70,10 +71,16 @@ class Task(_Section):
                 raise ValueError(
                     f"{name} must have {self.spatial_dims} numbers for dims = '{self.dims}', got {list(size)}"
                 )
-        if self.patch_size and any(p > w for p, w in zip(self.patch_size, self.working_size, strict=True)):
-            raise ValueError(f"patch_size {list(self.patch_size)} is larger than working_size {list(self.working_size)}")
+        if self.patch_size and any(
+            p > w for p, w in zip(self.patch_size, self.working_size, strict=True)
+        ):
+            raise ValueError(
+                f"patch_size {list(self.patch_size)} is larger than working_size {list(self.working_size)}"
+            )
         if any(side % 8 or side < 16 for side in self.sample_size[:2]):
-            raise ValueError(f"the first two sides of {list(self.sample_size)} must be multiples of 8, at least 16")
+            raise ValueError(
+                f"the first two sides of {list(self.sample_size)} must be multiples of 8, at least 16"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must differ from each other, got {list(self.classes)}")
         return self
@@ -82,23 +89,33 @@ class Task(_Section):
 class Data(_Section):
     """How each site divides its cases when it has no split.csv of its own."""
 
-    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.25, description="share of cases kept for evaluation")
-    min_cases: Annotated[int, Field(ge=3)] = Field(3, description="a site with fewer cases is refused")
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.25, description="share of cases kept for evaluation"
+    )
+    min_cases: Annotated[int, Field(ge=3)] = Field(
+        3, description="a site with fewer cases is refused"
+    )
 
 
 class Augmentation(_Section):
     """What is done to every segmenter batch, of every method alike; the denoiser sees none of it."""
 
     flip: bool = Field(True, description="left-right flips, half of the samples")
-    intensity: bool = Field(False, description="gamma, bias field, noise, blur, brightness, sharpening")
+    intensity: bool = Field(
+        False, description="gamma, bias field, noise, blur, brightness, sharpening"
+    )
 
 
 class Segmenter(_Section):
     """The segmentation network and its training."""
 
-    features: Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)] = Field((16, 32, 64, 96), description="channels per level")
+    features: Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)] = Field(
+        (16, 32, 64, 96), description="channels per level"
+    )
     steps: Count = Field(200, description="training steps a visit")
-    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="samples a step, replay included")
+    batch_size: Annotated[int, Field(ge=2)] = Field(
+        16, description="samples a step, replay included"
+    )
     learning_rate: Rate = 2e-3
 
 
@@ -110,18 +127,30 @@ class Denoiser(_Section):
         description="replay: trains on, half of each batch generated; distill: the previous denoiser "
         "is the teacher on generated samples; frozen: after the first site only the prompt trains",
     )
-    channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field((32, 64, 96), description="channels per level; multiples of 16")
-    fold: Literal[1, 2, 4] = Field(2, description="in-plane pixels folded into channels before the network")
-    prompt_tokens: Annotated[int, Field(ge=1, le=64)] = Field(4, description="tokens in a site's prompt")
+    channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field(
+        (32, 64, 96), description="channels per level; multiples of 16"
+    )
+    fold: Literal[1, 2, 4] = Field(
+        2, description="in-plane pixels folded into channels before the network"
+    )
+    prompt_tokens: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="tokens in a site's prompt"
+    )
     prompt_width: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="numbers in a token")
     first_steps: Count = Field(600, description="training steps of the first visit")
     steps: Count = Field(400, description="training steps of each later visit")
     batch_size: Annotated[int, Field(ge=2)] = 16
     learning_rate: Rate = 5e-4
     prompt_learning_rate: Rate = 5e-3
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="running average of weights, which is what travels")
-    timesteps: Annotated[int, Field(ge=10, le=4000)] = Field(1000, description="length of the noise schedule (cosine, v-prediction)")
-    sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(20, description="DDIM steps of one draw; must divide timesteps")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="running average of weights, which is what travels"
+    )
+    timesteps: Annotated[int, Field(ge=10, le=4000)] = Field(
+        1000, description="length of the noise schedule (cosine, v-prediction)"
+    )
+    sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(
+        20, description="DDIM steps of one draw; must divide timesteps"
+    )
 
 
 class Replay(_Section):
@@ -137,11 +166,19 @@ class Method(_Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""
 
     name: Literal["finetune", "joint", "exemplar-replay", "diffusion-replay", "smd"] = "smd"
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(1e-2, description="length of the look-ahead step")
-    orientational: Weight = Field(1.0, description="weight of the alignment incoming -> earlier sites")
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        1e-2, description="length of the look-ahead step"
+    )
+    orientational: Weight = Field(
+        1.0, description="weight of the alignment incoming -> earlier sites"
+    )
     arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
-    order: Literal["first", "second"] = Field("first", description="drop or keep second derivatives")
-    clip: Annotated[float, Field(gt=0)] = Field(10.0, description="norm to which gradients are clipped")
+    order: Literal["first", "second"] = Field(
+        "first", description="drop or keep second derivatives"
+    )
+    clip: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="norm to which gradients are clipped"
+    )
     exemplars: Count = Field(5, description="exemplar-replay: real cases kept of each earlier site")
 
 
@@ -149,22 +186,30 @@ class Compute(_Section):
     """What makes two runs bit-equal on one kind of machine."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = Field(2, description="torch threads of a site")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the denoiser's arithmetic")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the denoiser's arithmetic"
+    )
 
 
 class Release(_Section):
     """Bounds on what may leave a site in one visit."""
 
     byte_budget: Count = Field(256 * 2**20, description="bytes of checkpoint a visit may release")
-    min_count: Annotated[int, Field(ge=1)] = Field(3, description="case counts below this are suppressed")
+    min_count: Annotated[int, Field(ge=1)] = Field(
+        3, description="case counts below this are suppressed"
+    )
 
 
 class Simulation(_Section):
     """Where one machine finds the sites' data. Not part of what a site approves."""
 
-    mock: Annotated[int, Field(ge=3)] | None = Field(None, description="make mock prostate sites, this many cases each")
+    mock: Annotated[int, Field(ge=3)] | None = Field(
+        None, description="make mock prostate sites, this many cases each"
+    )
     data_root: str | None = Field(None, description="folder with one folder per site")
-    data: dict[str, str] = Field(default_factory=dict, description="site_id -> folder, where not under data_root")
+    data: dict[str, str] = Field(
+        default_factory=dict, description="site_id -> folder, where not under data_root"
+    )
 
 
 class StudyPlan(_Section):
@@ -200,13 +245,17 @@ class StudyPlan(_Section):
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
         if any(width % 16 for width in self.denoiser.channels):
-            raise ValueError(f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}")
+            raise ValueError(
+                f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}"
+            )
         return self
 
     def canonical(self) -> bytes:
         """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks, UTF-8."""
         content = self.model_dump(mode="json", exclude={"simulation"})
-        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps(
+            content, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
 
     def digest(self) -> str:
         """Return the SHA-256 of `canonical()`, lower-case hex: what a site approves."""
@@ -227,9 +276,13 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudyPlan:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PlanError(f"study file '{path}' cannot be read: {error.strerror}. Name an existing file.") from error
+        raise PlanError(
+            f"study file '{path}' cannot be read: {error.strerror}. Name an existing file."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"study file '{path}' is not valid TOML: {error}. Mend that line.") from error
+        raise PlanError(
+            f"study file '{path}' is not valid TOML: {error}. Mend that line."
+        ) from error
     for override in overrides:
         _apply_override(content, override)
     return parse(content, origin=str(path))
@@ -248,7 +301,9 @@ def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
     try:
         text = json.dumps(content)
     except TypeError as error:
-        raise PlanError(f"plan '{origin}': dates and times are not allowed ({error}). Write plain values.") from error
+        raise PlanError(
+            f"plan '{origin}': dates and times are not allowed ({error}). Write plain values."
+        ) from error
     try:
         return StudyPlan.model_validate_json(text)
     except ValidationError as error:
@@ -260,7 +315,9 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
-        raise PlanError(f"override '{override}' is not KEY=VALUE. Write for example seed=3 or method.name=finetune.")
+        raise PlanError(
+            f"override '{override}' is not KEY=VALUE. Write for example seed=3 or method.name=finetune."
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -269,7 +326,9 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise PlanError(f"override '{override}': '{part}' is a value, not a table. Name a key of a table.")
+            raise PlanError(
+                f"override '{override}': '{part}' is a value, not a table. Name a key of a table."
+            )
     table[path[-1]] = value
 
 
@@ -290,7 +349,11 @@ def _section(where: list[str | int]) -> type[BaseModel]:
     model: type[BaseModel] = StudyPlan
     for part in where:
         annotation = model.model_fields[str(part)].annotation
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
+        model = (
+            annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
+            else model
+        )
     return model
 
 

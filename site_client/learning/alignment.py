@@ -57,20 +57,32 @@ def look_ahead(
         name: (weight.detach() - alpha * direction).requires_grad_()
         for (name, weight), direction in zip(weights.items(), clipped(step, clip), strict=True)
     }
-    loss = segmentation_loss(functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX)
+    loss = segmentation_loss(
+        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX
+    )
     return float(loss.detach()), torch.autograd.grad(loss, list(ahead.values()))
 
 
 def _second_order(
-    segmenter: nn.Module, weights: dict[str, Tensor], outer: Batch, inner: Gradients | Batch, *, alpha: float, clip: float
+    segmenter: nn.Module,
+    weights: dict[str, Tensor],
+    outer: Batch,
+    inner: Gradients | Batch,
+    *,
+    alpha: float,
+    clip: float,
 ) -> tuple[float, Gradients]:
     if not isinstance(inner, Batch):
         raise TypeError("the second-order look-ahead needs the inner batch, not its gradient")
     theta = list(weights.values())
     inner_loss = segmentation_loss(segmenter(inner.images_BCX), inner.labels_BX)
     step = clipped(torch.autograd.grad(inner_loss, theta, create_graph=True), clip)
-    ahead = {name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)}
-    loss = segmentation_loss(functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX)
+    ahead = {
+        name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)
+    }
+    loss = segmentation_loss(
+        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX
+    )
     return float(loss.detach()), torch.autograd.grad(loss, theta)
 
 
@@ -98,6 +110,8 @@ def add(*terms: Gradients, weights: Sequence[float] | None = None) -> Gradients:
     """Return the weighted sum of gradients (weights 1 where not given)."""
     factors = weights or [1.0] * len(terms)
     return tuple(
-        torch.stack([factor * tensor for factor, tensor in zip(factors, tensors, strict=True)]).sum(0)
+        torch.stack([factor * tensor for factor, tensor in zip(factors, tensors, strict=True)]).sum(
+            0
+        )
         for tensors in zip(*terms, strict=True)
     )

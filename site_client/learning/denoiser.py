@@ -35,7 +35,9 @@ class Denoiser(nn.Module):
             in_channels=channels,
             out_channels=channels,
             channels=config.channels,
-            attention_levels=[level == len(config.channels) - 1 for level in range(len(config.channels))],
+            attention_levels=[
+                level == len(config.channels) - 1 for level in range(len(config.channels))
+            ],
             num_res_blocks=1,
             num_head_channels=32 if config.channels[-1] % 32 == 0 else 16,
             norm_num_groups=16,
@@ -48,7 +50,9 @@ class Denoiser(nn.Module):
         """Return the predicted velocity, shaped as `noisy_BCX`."""
         unet = self.unet
         h = unet.conv_in(self._folded(noisy_BCX))
-        embedding = unet.time_embed(get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype))
+        embedding = unet.time_embed(
+            get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype)
+        )
         embedding = embedding + self.modulation(prompt_BPW.mean(1))
         residuals = [h]
         for block in unet.down_blocks:
@@ -58,7 +62,9 @@ class Denoiser(nn.Module):
         for block in unet.up_blocks:
             count = len(block.resnets)
             taken, residuals = residuals[-count:], residuals[:-count]
-            h = block(hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW)
+            h = block(
+                hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
+            )
         return self._unfolded(unet.out(h))
 
     def _folded(self, x_BCX: Tensor) -> Tensor:
@@ -92,7 +98,9 @@ def new_prompt(config: DenoiserConfig, earlier: list[Tensor], generator: torch.G
 def join(images_BCX: Tensor, labels_BX: Tensor, num_classes: int) -> Tensor:
     """Return image and label map as one tensor (B, C + classes, *X) in [-1, 1]."""
     classes = torch.arange(1, num_classes + 1).reshape(1, -1, *([1] * (labels_BX.dim() - 1)))
-    return torch.cat([images_BCX, (labels_BX[:, None] == classes).to(images_BCX.dtype) * 2 - 1], dim=1)
+    return torch.cat(
+        [images_BCX, (labels_BX[:, None] == classes).to(images_BCX.dtype) * 2 - 1], dim=1
+    )
 
 
 def separate(pairs_BCX: Tensor, num_classes: int) -> Pool:

@@ -30,6 +30,7 @@ from wardround.site_client.learning.pool import Batch, Pool, draw
 # B batch, C channels, X spatial axes, P prompt tokens, W prompt width
 
 DRAW_BATCH = 32
+MAX_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def new_schedule(plan: StudyPlan) -> DDIMScheduler:
     schedule = DDIMScheduler(
         num_train_timesteps=config.timesteps,
         schedule="cosine",
-        prediction_type="v_prediction",
+        prediction_type="sample",
         clip_sample=True,
         steps_offset=config.timesteps // config.sampling_steps - 1,
     )
@@ -82,7 +83,9 @@ def draw_pairs(
     drawn: list[Tensor] = []
     for first in range(0, count, DRAW_BATCH):
         size = min(DRAW_BATCH, count - first)
-        x = torch.randn((size, task.input_channels + num_classes, *task.sample_size), generator=generator)
+        x = torch.randn(
+            (size, task.input_channels + num_classes, *task.sample_size), generator=generator
+        )
         context = prompt_PW.expand(size, -1, -1)
         for t in schedule.timesteps:
             with _precision(plan):
@@ -127,12 +130,17 @@ def train_denoiser(
     student.requires_grad_(not frozen)
     optimiser = torch.optim.AdamW(
         [
-            {"params": [p for p in student.parameters() if p.requires_grad], "lr": config.learning_rate},
+            {
+                "params": [p for p in student.parameters() if p.requires_grad],
+                "lr": config.learning_rate,
+            },
             {"params": [prompt], "lr": config.prompt_learning_rate, "weight_decay": 0.0},
         ],
         weight_decay=1e-4,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_then_fall(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _warm_then_fall(step, steps)
+    )
     average = _Average(student, prompt, config.ema_decay)
     batches = _Batches(own, () if frozen else earlier, plan, generator)
     losses: list[float] = []
@@ -168,16 +176,20 @@ class _Batches:
         """Return the mean squared error of the velocity over one batch."""
         pairs_BCX, prompts_BPW, generated_B = self._draw(prompt_PW)
         noise = torch.randn(pairs_BCX.shape, generator=self.generator)
-        t_B = torch.randint(self.plan.denoiser.timesteps, (len(pairs_BCX),), generator=self.generator)
+        t_B = torch.randint(
+            self.plan.denoiser.timesteps, (len(pairs_BCX),), generator=self.generator
+        )
         noisy = self.schedule.add_noise(pairs_BCX, noise, t_B)
-        target = self.schedule.get_velocity(pairs_BCX, noise, t_B)
+        target = pairs_BCX.clone()
         if teacher is not None and bool(generated_B.any()):
             with torch.no_grad(), _precision(self.plan):
                 taught = teacher(noisy[generated_B], t_B[generated_B], prompts_BPW[generated_B])
             target[generated_B] = taught.float()
         with _precision(self.plan):
             predicted = student(noisy, t_B, prompts_BPW)
-        return F.mse_loss(predicted.float(), target)
+        weight_B = (1 / (1 - self.schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
+        error_B = (predicted.float() - target).pow(2).flatten(1).mean(1)
+        return (weight_B * error_B).mean()
 
     def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size
@@ -217,7 +229,9 @@ class _Average:
 
 def _warm_then_fall(step: int, steps: int) -> float:
     warm = max(1, steps // 20)
-    return min(1.0, (step + 1) / warm) * max(0.05, 1 - max(0, step - steps // 2) / max(1, steps - steps // 2))
+    return min(1.0, (step + 1) / warm) * max(
+        0.05, 1 - max(0, step - steps // 2) / max(1, steps - steps // 2)
+    )
 
 
 def _precision(plan: StudyPlan) -> torch.autocast:

@@ -24,7 +24,9 @@ class Pool:
 
     def __post_init__(self) -> None:
         if len(self.images_NCX) == 0:
-            raise TrainingError("a pool of training samples is empty. Give the site at least one training case.")
+            raise TrainingError(
+                "a pool of training samples is empty. Give the site at least one training case."
+            )
 
     def __len__(self) -> int:
         return len(self.images_NCX)
@@ -44,7 +46,9 @@ class Batch:
     def select(self, mask_B: Tensor) -> "Batch":
         """Return the samples where `mask_B` (B,) is true."""
         return Batch(
-            images_BCX=self.images_BCX[mask_B], labels_BX=self.labels_BX[mask_B], group_B=self.group_B[mask_B]
+            images_BCX=self.images_BCX[mask_B],
+            labels_BX=self.labels_BX[mask_B],
+            group_B=self.group_B[mask_B],
         )
 
 
@@ -58,7 +62,12 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
 
 
 def draw(
-    pools: Sequence[Pool], batch_size: int, sample_size: tuple[int, ...], generator: torch.Generator, *, first_group: int = 0
+    pools: Sequence[Pool],
+    batch_size: int,
+    sample_size: tuple[int, ...],
+    generator: torch.Generator,
+    *,
+    first_group: int = 0,
 ) -> Batch:
     """Draw a batch shared as evenly as can be among the pools; which pools get one more is random.
 
@@ -77,8 +86,14 @@ def draw(
         corner = [
             slice(start, start + side)
             for side, full in zip(sample_size, pool.labels_NX.shape[1:], strict=True)
-            for start in (int(torch.randint(full - side + 1, (1,), generator=generator)) if full > side else 0,)
+            for start in (
+                int(torch.randint(full - side + 1, (1,), generator=generator))
+                if full > side
+                else 0,
+            )
         ]
         images.append(pool.images_NCX[(index, slice(None), *corner)])
         labels.append(pool.labels_NX[(index, *corner)])
-    return Batch(images_BCX=torch.stack(images), labels_BX=torch.stack(labels), group_B=owners + first_group)
+    return Batch(
+        images_BCX=torch.stack(images), labels_BX=torch.stack(labels), group_B=owners + first_group
+    )

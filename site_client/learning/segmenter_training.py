@@ -51,7 +51,11 @@ def train_segmenter(
     parameters = list(segmenter.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.learning_rate, total_steps=config.steps, pct_start=0.1, cycle_momentum=False
+        optimiser,
+        max_lr=config.learning_rate,
+        total_steps=config.steps,
+        pct_start=0.1,
+        cycle_momentum=False,
     )
     segmenter.train()
     losses, cosines = [], []
@@ -63,7 +67,9 @@ def train_segmenter(
                 f"the segmenter's loss is {gradient.loss} at step {step + 1} of {config.steps}. "
                 f"Lower segmenter.learning_rate (= {config.learning_rate}) or method.alpha (= {plan.method.alpha})."
             )
-        for parameter, tensor in zip(parameters, clipped(gradient.tensors, plan.method.clip), strict=True):
+        for parameter, tensor in zip(
+            parameters, clipped(gradient.tensors, plan.method.clip), strict=True
+        ):
             parameter.grad = tensor
         optimiser.step()
         schedule.step()

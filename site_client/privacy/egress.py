@@ -223,7 +223,8 @@ class EgressGuard:
         if names != self._plan.task.classes:
             raise EgressRefused(
                 f"an evaluation report must have the plan's classes "
-                f"{list(self._plan.task.classes)} in this order; it has {len(names)} others. Both sides must run the same plan."
+                f"{list(self._plan.task.classes)} in this order; it has {len(names)} "
+                f"others. Both sides must run the same plan."
             )
         return replace(
             report,
@@ -270,7 +271,8 @@ class EgressGuard:
         except OSError as error:
             raise EgressRefused(
                 f"site '{self._site_id}' released nothing: its audit file '{self._audit}' cannot "
-                f"be written ({error.strerror}). Mend that; a release without its line is not allowed."
+                f"be written ({error.strerror}). Mend that; a release without its "
+                f"line is not allowed."
             ) from error
 
 

@@ -10,7 +10,11 @@ from wardround.site_client.learning.pool import Batch
 
 
 def replay_gradient(
-    segmenter: nn.Module, incoming: Batch, replay: Batch | None, _config: MethodConfig, _generator: torch.Generator
+    segmenter: nn.Module,
+    incoming: Batch,
+    replay: Batch | None,
+    _config: MethodConfig,
+    _generator: torch.Generator,
 ) -> Gradient:
     """Return the gradient of the loss on the visited site plus the loss on the replayed samples."""
     loss, tensors = gradient_of(segmenter, incoming)
@@ -18,8 +22,12 @@ def replay_gradient(
         return Gradient(tensors=tensors, loss=loss)
     replay_loss, replay_tensors = gradient_of(segmenter, replay)
     return Gradient(
-        tensors=add(tensors, replay_tensors), loss=loss + replay_loss, cosine=cosine(tensors, replay_tensors)
+        tensors=add(tensors, replay_tensors),
+        loss=loss + replay_loss,
+        cosine=cosine(tensors, replay_tensors),
     )
 
 
-DIFFUSION_REPLAY = Method(name="diffusion-replay", replay=ReplaySource.GENERATED, gradient=replay_gradient)
+DIFFUSION_REPLAY = Method(
+    name="diffusion-replay", replay=ReplaySource.GENERATED, gradient=replay_gradient
+)

@@ -10,7 +10,11 @@ from wardround.site_client.learning.pool import Batch
 
 
 def incoming_gradient(
-    segmenter: nn.Module, incoming: Batch, _replay: Batch | None, _config: MethodConfig, _generator: torch.Generator
+    segmenter: nn.Module,
+    incoming: Batch,
+    _replay: Batch | None,
+    _config: MethodConfig,
+    _generator: torch.Generator,
 ) -> Gradient:
     """Return the gradient of L(theta; I), whatever else there is."""
     loss, tensors = gradient_of(segmenter, incoming)

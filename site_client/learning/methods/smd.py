@@ -21,7 +21,11 @@ from wardround.site_client.learning.pool import Batch, concatenate
 
 
 def aligned_gradient(
-    segmenter: nn.Module, incoming: Batch, replay: Batch | None, config: MethodConfig, generator: torch.Generator
+    segmenter: nn.Module,
+    incoming: Batch,
+    replay: Batch | None,
+    config: MethodConfig,
+    generator: torch.Generator,
 ) -> Gradient:
     """Return the gradient of the dual meta-objectives; with alpha = 0 that of weighted replay, exactly."""
     loss, g_incoming = gradient_of(segmenter, incoming)
@@ -38,14 +42,22 @@ def aligned_gradient(
         group_a, group_b = _split(incoming, replay, generator)
         terms.append((config.arbitrary, _ahead(segmenter, group_b, group_a, config)))
     weights = [weight for weight, _ in terms]
-    return Gradient(tensors=add(*(g for _, g in terms), weights=weights), loss=loss, cosine=similarity)
+    return Gradient(
+        tensors=add(*(g for _, g in terms), weights=weights), loss=loss, cosine=similarity
+    )
 
 
-def _ahead(segmenter: nn.Module, outer: Batch, inner: Gradients | Batch, config: MethodConfig) -> Gradients:
-    return look_ahead(segmenter, outer, inner=inner, alpha=config.alpha, clip=config.clip, order=config.order)[1]
+def _ahead(
+    segmenter: nn.Module, outer: Batch, inner: Gradients | Batch, config: MethodConfig
+) -> Gradients:
+    return look_ahead(
+        segmenter, outer, inner=inner, alpha=config.alpha, clip=config.clip, order=config.order
+    )[1]
 
 
-def _split(incoming: Batch, replay: Batch | None, generator: torch.Generator) -> tuple[Batch, Batch]:
+def _split(
+    incoming: Batch, replay: Batch | None, generator: torch.Generator
+) -> tuple[Batch, Batch]:
     """Divide the samples at hand into two disjoint groups, whole sites where there are two or more."""
     samples = incoming if replay is None else concatenate([incoming, replay])
     sites = samples.group_B.unique()

@@ -1,0 +1,48 @@
+"""The checkpoint a study starts from: untrained networks whose weights follow from the plan's seed.
+
+Anyone with the plan computes the same bytes, and from them the manifest of every later checkpoint.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from wardround.shared import seeds
+from wardround.shared.checkpoint import Manifest
+from wardround.shared.plan import StudyPlan
+from wardround.site_client.learning.denoiser import build_denoiser
+from wardround.site_client.learning.methods import find_method
+from wardround.site_client.learning.methods.method import ReplaySource
+from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.weights import PROMPT_TENSOR, manifest_of, pack, pack_network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Genesis:
+    """The starting parts (name to safetensors bytes) and the manifest of the whole study."""
+
+    parts: dict[str, bytes]
+    manifest: Manifest
+
+
+def make_genesis(plan: StudyPlan) -> Genesis:
+    """Return the starting checkpoint of a study."""
+    segmenter = build_segmenter(
+        plan.task, plan.segmenter, seeds.derive(plan.seed, "genesis", "segmenter")
+    )
+    parts = {"segmenter": pack_network(segmenter)}
+    prompt = None
+    if uses_denoiser(plan):
+        denoiser = build_denoiser(
+            plan.task, plan.denoiser, seeds.derive(plan.seed, "genesis", "denoiser")
+        )
+        parts["denoiser"] = pack_network(denoiser)
+        prompt = pack(
+            {PROMPT_TENSOR: torch.zeros(plan.denoiser.prompt_tokens, plan.denoiser.prompt_width)}
+        )
+    return Genesis(parts=parts, manifest=manifest_of(parts, prompt))
+
+
+def uses_denoiser(plan: StudyPlan) -> bool:
+    """Say whether the plan's method replays generated pairs."""
+    return find_method(plan.method.name).replay is ReplaySource.GENERATED

@@ -1,0 +1,55 @@
+"""Run the segmenter over held-out cases and score it on their own grid."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+
+from wardround.shared.messages import ClassScore
+from wardround.shared.plan import Task
+from wardround.site_client.data.cases import Case
+from wardround.site_client.data.preprocess import to_native, to_samples
+from wardround.site_client.learning.metrics import score_case, summarise
+
+INFERENCE_BATCH = 32
+
+
+def evaluate(
+    segmenter: nn.Module, cases: Sequence[Case], task: Task, watch: Callable[[int, int], None]
+) -> tuple[ClassScore, ...]:
+    """Return the mean scores of `segmenter` over `cases`, one entry per class.
+
+    Args:
+        segmenter: In evaluation mode.
+        cases: Held-out cases.
+        task: Fixes grid and classes.
+        watch: Called with (case, cases) after each case.
+    """
+    scores = []
+    for number, case in enumerate(cases, start=1):
+        scores.append(score_case(segment(segmenter, case, task), case, len(task.classes)))
+        watch(number, len(cases))
+    return summarise(scores, task.classes)
+
+
+def segment(segmenter: nn.Module, case: Case, task: Task) -> np.ndarray:
+    """Return the predicted label map of `case`, uint8 (H, W, D), on the case's own grid."""
+    images_NCX = to_samples(case, task).images_NCX
+    return to_native(probabilities(segmenter, images_NCX, task), case, task)
+
+
+@torch.no_grad()
+def probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
+    """Return class probabilities (N, 1 + classes, *X) of whole images, in overlapping patches where the plan trains on patches."""
+    parts = []
+    for batch in images_NCX.split(INFERENCE_BATCH):
+        if task.patch_size is None:
+            logits = segmenter(batch)
+        else:
+            logits = sliding_window_inference(
+                batch, task.patch_size, INFERENCE_BATCH, segmenter, overlap=0.25, mode="gaussian"
+            )
+        parts.append(torch.softmax(logits, dim=1))
+    return torch.cat(parts)

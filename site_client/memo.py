@@ -1,0 +1,76 @@
+"""Remember what a site has computed, by what it was computed from.
+
+Each phase of a visit is a pure function of its inputs (checkpoint digests, data digest, settings,
+seed), so its result may be kept under the digest of those inputs. A visit that was cut goes on after
+its last finished phase, and studies of one comparison that train the same denoiser train it once. What
+is kept stays in the site's own workspace; losing it costs time and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FORMAT = "wardround.memo.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a phase produced: tensors, numbers, and the seconds it took when it was computed."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, float]
+
+
+class Memo:
+    """A folder of results, each in a file named by the digest of what it was computed from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def recall(self, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
+        """Return the result kept under `key`, or compute and keep it.
+
+        Args:
+            key: Plain JSON values that determine the result completely.
+            compute: Called where nothing usable is kept.
+        """
+        path = self.folder / f"{self._digest(key)}.safetensors"
+        kept = _load(path)
+        if kept is not None:
+            return kept
+        result = compute()
+        self._save(path, result)
+        return result
+
+    def _digest(self, key: Mapping[str, Any]) -> str:
+        text = json.dumps({"format": FORMAT, **key}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _save(self, path: Path, result: Result) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        os.close(handle)
+        tensors = {key: tensor.contiguous() for key, tensor in result.tensors.items()}
+        save_file(tensors, name, metadata={"numbers": json.dumps(result.numbers)})
+        Path(name).replace(path)
+
+
+def _load(path: Path) -> Result | None:
+    """Return a kept result, or None where there is none or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Result(tensors=tensors, numbers=json.loads(file.metadata()["numbers"]))
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None

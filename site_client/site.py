@@ -1,0 +1,176 @@
+"""A site: takes an order as bytes, carries it out on its own data, lets the guard release the answer."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from wardround.shared import codec
+from wardround.shared.checkpoint import Manifest, chunks_of, ref_of, verify_header
+from wardround.shared.errors import CheckpointError
+from wardround.shared.link import CoordinatorLink
+from wardround.shared.messages import (
+    CheckpointUpload,
+    EvaluationReport,
+    PartRef,
+    Phase,
+    Progress,
+    VisitReport,
+)
+from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.cases import SiteData
+from wardround.site_client.learning.inference import evaluate
+from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.weights import fill_network
+from wardround.site_client.memo import Memo
+from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.visit import Visit
+
+PROGRESS_LINES = 50
+
+
+class Site:
+    """One hospital's client; the `SiteGateway` that engines talk to.
+
+    Args:
+        plan: The plan this site approved.
+        data: Its cases.
+        manifest: What a checkpoint of the study may hold.
+        workspace: Folder for the audit file and the memo; made where it is missing.
+        borrowed: Other sites' cases; a simulation hands them to methods that keep real cases.
+        memo: Where finished phases are kept; `workspace`/memo where left out.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        data: SiteData,
+        manifest: Manifest,
+        *,
+        workspace: Path,
+        borrowed: Mapping[str, SiteData] | None = None,
+        memo: Path | None = None,
+    ) -> None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        self.plan, self.data, self.manifest = plan, data, manifest
+        self.borrowed = dict(borrowed or {})
+        self.memo = Memo(memo or workspace / "memo")
+        self.guard = EgressGuard(
+            plan, manifest, site_id=data.site_id, audit=workspace / "egress.jsonl"
+        )
+
+    def visit(self, order: bytes, link: CoordinatorLink) -> None:
+        """Carry out an encoded `VisitOrder` and commit.
+
+        Raises:
+            WardroundError: Whatever stopped it; nothing was committed.
+        """
+        message = codec.decode_visit_order(order)
+        self.guard.begin(message)
+        watch = _Watch(self.guard, link, message.visit, self.data.site_id)
+        watch(Phase.FETCH, 0, 0)
+        expected = self.manifest.expected(message.visited)
+        parent = {part.name: _fetch(link, part) for part in message.parent.parts}
+        for name, data in parent.items():
+            verify_header(name, data, expected[name])
+        self._prepare_torch()
+        visit = Visit(
+            order=message,
+            plan=self.plan,
+            data=self.data,
+            parent=parent,
+            borrowed=self.borrowed,
+            memo=self.memo,
+            watch=watch,
+        )
+        parts = visit.run()
+        watch(Phase.RELEASE, 0, 0)
+        changed = {name: data for name, data in parts.items() if parent.get(name) != data}
+        kept = [part for part in message.parent.parts if part.name not in changed]
+        released = [self.guard.release_part(name, data) for name, data in changed.items()]
+        upload = self.guard.release(
+            CheckpointUpload(
+                visit=message.visit,
+                site_id=self.data.site_id,
+                checkpoint=ref_of([*kept, *released]),
+            )
+        )
+        for name, data in changed.items():
+            link.deliver(upload, name, chunks_of(data))
+        report = VisitReport(
+            visit=message.visit,
+            site_id=self.data.site_id,
+            num_train=len(self.data.train),
+            metrics=visit.metrics,
+            phase_seconds=visit.seconds,
+        )
+        link.commit(self.guard.release(report), upload)
+
+    def evaluate(self, order: bytes, link: CoordinatorLink) -> None:
+        """Carry out an encoded `EvaluationOrder`: score the checkpoint on the held-out cases.
+
+        Raises:
+            WardroundError: Whatever stopped it; nothing was reported.
+        """
+        message = codec.decode_evaluation_order(order)
+        self.guard.begin(message)
+        watch = _Watch(self.guard, link, message.visit, self.data.site_id)
+        (part,) = (part for part in message.checkpoint.parts if part.name == "segmenter")
+        data = _fetch(link, part)
+        verify_header("segmenter", data, self.manifest.parts["segmenter"])
+        self._prepare_torch()
+        segmenter = fill_network(build_segmenter(self.plan.task, self.plan.segmenter, seed=0), data)
+        scores = evaluate(
+            segmenter,
+            self.data.heldout,
+            self.plan.task,
+            lambda step, steps: watch(Phase.EVALUATE, step, steps),
+        )
+        report = EvaluationReport(
+            visit=message.visit,
+            site_id=self.data.site_id,
+            checkpoint_digest=message.checkpoint.digest,
+            num_cases=len(self.data.heldout),
+            classes=scores,
+            data_digest=self.data.digest,
+        )
+        link.evaluated(self.guard.release(report))
+
+    def _prepare_torch(self) -> None:
+        """Fix what decides whether two runs are bit-equal."""
+        torch.set_num_threads(self.plan.compute.threads)
+        torch.use_deterministic_algorithms(True)
+
+
+@dataclass
+class _Watch:
+    """Send progress through the guard, at most some fifty lines a phase."""
+
+    guard: EgressGuard
+    link: CoordinatorLink
+    visit: int
+    site_id: str
+
+    def __call__(self, phase: Phase, step: int, total: int) -> None:
+        every = max(1, total // PROGRESS_LINES)
+        if step % every and step != total:
+            return
+        self.link.progress(
+            self.guard.release(
+                Progress(
+                    visit=self.visit, site_id=self.site_id, phase=phase, step=step, total=total
+                )
+            )
+        )
+
+
+def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:
+    data = b"".join(link.fetch(part))
+    if len(data) != part.size_bytes or hashlib.sha256(data).hexdigest() != part.digest:
+        raise CheckpointError(
+            f"part '{part.name}' arrived with {len(data)} bytes that do not have digest {part.digest}. "
+            f"The transfer or the store is damaged; repeat the visit."
+        )
+    return data

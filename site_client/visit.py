@@ -1,0 +1,276 @@
+"""One visit, top to bottom: what a site does when the model comes round.
+
+Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own cases
+and replay, train the denoiser and the own prompt, score the result, release it through the egress
+guard, commit. Each phase is a pure function of its inputs, kept in the memo, so that a visit cut
+anywhere ends in the same bytes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wardround.shared import seeds
+from wardround.shared.messages import Metric, Phase, VisitOrder
+from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.cases import SiteData
+from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
+from wardround.site_client.learning.diffusion import Remembered, draw_pairs, train_denoiser
+from wardround.site_client.learning.inference import evaluate, probabilities
+from wardround.site_client.learning.methods import find_method
+from wardround.site_client.learning.methods.method import ReplaySource
+from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.pools import case_pool, exemplar_pool
+from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.segmenter_training import train_segmenter
+from wardround.site_client.learning.weights import (
+    PROMPT_TENSOR,
+    fill_network,
+    pack,
+    pack_network,
+    unpack,
+)
+from wardround.site_client.memo import Memo, Result
+
+Watch = Callable[[Phase, int, int], None]
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """Everything one visit is made from, and the numbers it collects on the way.
+
+    Attributes:
+        order: What the coordinator asked for.
+        plan: The study plan that this site approved.
+        data: The site's own cases.
+        parent: Part name to safetensors bytes of the parent checkpoint.
+        borrowed: Other sites' cases, by site; a simulation hands them to methods that keep real cases.
+        memo: Where finished phases are kept.
+        watch: Called with (phase, step, steps).
+    """
+
+    order: VisitOrder
+    plan: StudyPlan
+    data: SiteData
+    parent: Mapping[str, bytes]
+    borrowed: Mapping[str, SiteData]
+    memo: Memo
+    watch: Watch
+    metrics: dict[Metric, float] = field(default_factory=dict)
+    seconds: dict[Phase, float] = field(default_factory=dict)
+
+    def run(self) -> dict[str, bytes]:
+        """Make the visit and return the parts of the new checkpoint."""
+        segmenter = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        fill_network(segmenter, self.parent["segmenter"])
+        with self._phase(Phase.EVALUATE_PARENT) as watch:
+            self.metrics[Metric.DICE_BEFORE] = _mean_dice(
+                evaluate(segmenter, self.data.heldout, self.plan.task, watch)
+            )
+        with self._phase(Phase.REPLAY) as watch:
+            remembered = self._replay(watch)
+        with self._phase(Phase.SEGMENTER) as watch:
+            parts = {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
+        if "denoiser" in self.parent:
+            with self._phase(Phase.DENOISER) as watch:
+                parts |= self._train_denoiser(remembered, watch)
+        with self._phase(Phase.EVALUATE) as watch:
+            fill_network(segmenter, parts["segmenter"])
+            self.metrics[Metric.DICE_AFTER] = _mean_dice(
+                evaluate(segmenter, self.data.heldout, self.plan.task, watch)
+            )
+        return {**self.parent, **parts}
+
+    def _replay(self, watch: Callable[[int, int], None]) -> list[Remembered]:
+        """Draw pairs from every earlier site's prompt, in the order of the lineage."""
+        if "denoiser" not in self.parent or not self.order.visited:
+            return []
+        denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
+        fill_network(denoiser, self.parent["denoiser"])
+        each, remembered = self.plan.replay.samples_per_site, []
+        for place, site_id in enumerate(self.order.visited):
+            prompt_PW = unpack(self.parent[_prompt(site_id)])[PROMPT_TENSOR]
+
+            def drawn(
+                site_id: str = site_id, prompt_PW: Tensor = prompt_PW, place: int = place
+            ) -> Result:
+                def progress(done: int, _each: int) -> None:
+                    watch(place * each + done, each * len(self.order.visited))
+
+                pairs = draw_pairs(
+                    denoiser,
+                    prompt_PW,
+                    each,
+                    plan=self.plan,
+                    generator=self._stream("replay", site_id),
+                    watch=progress,
+                )
+                return Result(
+                    tensors={"images": pairs.images_NCX, "labels": pairs.labels_NX}, numbers={}
+                )
+
+            kept = self.memo.recall(
+                self._key(
+                    "replay", site=site_id, denoiser_of=self._digests("denoiser", _prompt(site_id))
+                ),
+                drawn,
+            )
+            pairs = Pool(images_NCX=kept.tensors["images"], labels_NX=kept.tensors["labels"])
+            remembered.append(Remembered(prompt_PW=prompt_PW, pairs=pairs))
+        self.metrics[Metric.REPLAYED_PAIRS] = float(each * len(remembered))
+        return remembered
+
+    def _train_segmenter(
+        self,
+        segmenter: torch.nn.Module,
+        remembered: list[Remembered],
+        watch: Callable[[int, int], None],
+    ) -> bytes:
+        method = find_method(self.plan.method.name)
+        own, replay = self._pools(method.replay, segmenter, remembered)
+
+        def trained() -> Result:
+            outcome = train_segmenter(
+                segmenter,
+                own=own,
+                replay=replay,
+                method=method,
+                plan=self.plan,
+                generator=self._stream("segmenter"),
+                watch=watch,
+            )
+            numbers = {"loss": outcome.loss}
+            if outcome.cosine_first is not None and outcome.cosine_last is not None:
+                numbers |= {
+                    "cosine_first": outcome.cosine_first,
+                    "cosine_last": outcome.cosine_last,
+                }
+            return Result(tensors=dict(segmenter.state_dict()), numbers=numbers)
+
+        key = self._key(
+            "segmenter",
+            parent=self._digests(),
+            sections=self._sections("segmenter", "augmentation", "method", "replay"),
+            borrowed=[self.borrowed[site].digest for site in sorted(self.borrowed)],
+            denoiser_settings=self._sections("denoiser") if remembered else None,
+        )
+        result = self.memo.recall(key, trained)
+        self.metrics[Metric.SEGMENTER_LOSS] = result.numbers["loss"]
+        if "cosine_first" in result.numbers:
+            self.metrics[Metric.GRADIENT_COSINE_FIRST] = result.numbers["cosine_first"]
+            self.metrics[Metric.GRADIENT_COSINE_LAST] = result.numbers["cosine_last"]
+        return pack(result.tensors)
+
+    def _pools(
+        self, source: ReplaySource, segmenter: torch.nn.Module, remembered: list[Remembered]
+    ) -> tuple[list[Pool], list[Pool]]:
+        """Return the pools that count as the visited site's, and one pool per earlier site."""
+        task, own = self.plan.task, case_pool(self.data.train, self.plan.task)
+        if source is ReplaySource.POOLED:
+            others = [
+                case_pool(self.borrowed[site].train, task)
+                for site in self.plan.sites
+                if site in self.borrowed
+            ]
+            return [own, *others], []
+        if source is ReplaySource.EXEMPLARS:
+            return [own], [
+                exemplar_pool(self.borrowed[site].train, self.plan, site)
+                for site in self.order.visited
+            ]
+        if self.plan.replay.labels == "segmenter":
+            return [own], [_relabelled(site.pairs, segmenter, self.plan) for site in remembered]
+        return [own], [site.pairs for site in remembered]
+
+    def _train_denoiser(
+        self, remembered: list[Remembered], watch: Callable[[int, int], None]
+    ) -> dict[str, bytes]:
+        denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
+        fill_network(denoiser, self.parent["denoiser"])
+
+        def trained() -> Result:
+            start = new_prompt(
+                self.plan.denoiser, [site.prompt_PW for site in remembered], self._stream("prompt")
+            )
+            student, prompt_PW, loss = train_denoiser(
+                denoiser,
+                start,
+                own=case_pool(self.data.train, self.plan.task),
+                earlier=remembered,
+                plan=self.plan,
+                generator=self._stream("denoiser"),
+                watch=watch,
+            )
+            tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
+            return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
+
+        prompts = [_prompt(site) for site in self.order.visited]
+        key = self._key(
+            "denoiser", parent=self._digests("denoiser", *prompts), flip=self.plan.augmentation.flip
+        )
+        result = self.memo.recall(key, trained)
+        self.metrics[Metric.DENOISER_LOSS] = result.numbers["loss"]
+        weights = {
+            name.removeprefix("denoiser."): tensor
+            for name, tensor in result.tensors.items()
+            if name.startswith("denoiser.")
+        }
+        return {
+            "denoiser": pack(weights),
+            _prompt(self.order.site_id): pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
+        }
+
+    def _stream(self, purpose: str, *more: str) -> torch.Generator:
+        """Return the generator for `purpose` at this place in the checkpoint's lineage."""
+        seed = seeds.derive(self.plan.seed, *self.order.visited, self.order.site_id, purpose, *more)
+        return torch.Generator().manual_seed(seed)
+
+    def _key(self, purpose: str, **more: Any) -> dict[str, Any]:
+        """Return what determines the result of a phase of this visit."""
+        return {
+            "purpose": purpose,
+            "seed": self.plan.seed,
+            "lineage": [*self.order.visited, self.order.site_id],
+            "data": self.data.digest,
+            "sections": self._sections("task", "denoiser", "compute")
+            | {"samples": self.plan.replay.samples_per_site},
+            "torch": torch.__version__,
+            **more,
+        }
+
+    def _sections(self, *names: str) -> dict[str, Any]:
+        return self.plan.model_dump(mode="json", include=set(names))
+
+    def _digests(self, *names: str) -> dict[str, str]:
+        """Return the digests of the named parts of the parent, or of all."""
+        return {
+            part.name: part.digest
+            for part in self.order.parent.parts
+            if not names or part.name in names
+        }
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[Callable[[int, int], None]]:
+        self.watch(phase, 0, 0)
+        start = time.perf_counter()
+        yield lambda step, steps: self.watch(phase, step, steps)
+        self.seconds[phase] = time.perf_counter() - start
+
+
+def _relabelled(pairs: Pool, segmenter: torch.nn.Module, plan: StudyPlan) -> Pool:
+    """Return the generated images with the labels that the arriving segmenter gives them."""
+    labels = probabilities(segmenter, pairs.images_NCX, plan.task).argmax(dim=1)
+    return Pool(images_NCX=pairs.images_NCX, labels_NX=labels)
+
+
+def _prompt(site_id: str) -> str:
+    return f"prompt.{site_id}"
+
+
+def _mean_dice(scores: Any) -> float:
+    return float(sum(score.dice for score in scores) / len(scores))
