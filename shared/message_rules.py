@@ -70,7 +70,7 @@ def check(message: Message) -> None:
             _check_progress(message)
         case CheckpointUpload():
             _address(message.visit, message.site_id, first=1)
-            _checkpoint("checkpoint", message.checkpoint)
+            check_checkpoint("checkpoint", message.checkpoint)
         case VisitReport():
             _check_visit_report(message)
         case EvaluationReport():
@@ -85,7 +85,7 @@ def _check_visit_order(order: VisitOrder) -> None:
     _text("study_id", order.study_id, STUDY_ID)
     _text("plan_digest", order.plan_digest, DIGEST)
     _address(order.visit, order.site_id, first=1)
-    _checkpoint("parent", order.parent)
+    check_checkpoint("parent", order.parent)
     _length("visited", order.visited, 0, MAX_SITES)
     for site_id in order.visited:
         _text("visited", site_id, SITE_ID)
@@ -96,7 +96,7 @@ def _check_evaluation_order(order: EvaluationOrder) -> None:
     _text("study_id", order.study_id, STUDY_ID)
     _text("plan_digest", order.plan_digest, DIGEST)
     _address(order.visit, order.site_id, first=0)
-    _checkpoint("checkpoint", order.checkpoint)
+    check_checkpoint("checkpoint", order.checkpoint)
 
 
 def _check_progress(progress: Progress) -> None:
@@ -172,7 +172,12 @@ def _tensors(part: str, specs: Sequence[TensorSpec], *, least: int) -> None:
     _distinct(f"{part}: tensor name", [spec.name for spec in specs])
 
 
-def _checkpoint(field: str, ref: CheckpointRef) -> None:
+def check_checkpoint(field: str, ref: CheckpointRef) -> None:
+    """Check the reference of a checkpoint, which an error calls `field`.
+
+    Raises:
+        WireError: Naming the field that breaks a rule.
+    """
     _text(f"{field}.digest", ref.digest, DIGEST)
     _length(f"{field}.parts", ref.parts, 1, len(_FIXED_PARTS) + MAX_SITES)
     for part in ref.parts:

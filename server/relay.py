@@ -1,0 +1,311 @@
+"""The relay: gives each site its order, takes what it sends, believes none of it unchecked.
+
+What a site sends is checked (`acceptance`), its parts are verified and stored, then the event is
+journalled, and only then does the study's state move on. What a site repeats changes nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from wardround.server import acceptance, events
+from wardround.server.events import Event
+from wardround.server.journal import Journal
+from wardround.server.state import (
+    Complete,
+    EvaluateAt,
+    MakeVisit,
+    StudyState,
+    apply,
+    fold,
+    next_action,
+)
+from wardround.server.store import ArtefactStore
+from wardround.shared import checkpoint, codec
+from wardround.shared import plan as plans
+from wardround.shared.checkpoint import Manifest
+from wardround.shared.errors import CheckpointError, JournalError, WireError
+from wardround.shared.messages import (
+    EvaluationOrder,
+    PartRef,
+    Progress,
+    TensorSpec,
+    VisitOrder,
+)
+from wardround.shared.plan import StudyPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What one site is to do now, ready to be sent.
+
+    Attributes:
+        kind: Whether `data` is a `VisitOrder` or an `EvaluationOrder`.
+        site_id: Who is to carry it out.
+        visit: Number of the visit to make, or whose checkpoint is to be scored.
+        data: The encoded order.
+    """
+
+    kind: Literal["visit", "evaluation"]
+    site_id: str
+    visit: int
+    data: bytes
+
+
+class Relay:
+    """One study at the coordinator.
+
+    Args:
+        journal: Open for appending; the state is the fold over its events.
+        store: Where the parts of checkpoints lie.
+        on_progress: Is told what sites report while they work; none of it is journalled.
+
+    Raises:
+        JournalError: The journal's events contradict each other.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: ArtefactStore,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._on_progress = on_progress
+        self._state = fold(journal.events)
+        self._plan = None if self._state is None else _plan_of(self._state)
+
+    @property
+    def has_study(self) -> bool:
+        """Return whether the journal holds a study."""
+        return self._state is not None
+
+    @property
+    def state(self) -> StudyState:
+        """Return where the study stands.
+
+        Raises:
+            JournalError: The journal is empty.
+        """
+        if self._state is None:
+            raise JournalError(
+                f"journal '{self._journal.path}' holds no study. Create the study first."
+            )
+        return self._state
+
+    @property
+    def plan(self) -> StudyPlan:
+        """Return the study's plan as it was journalled, so without `[simulation]`."""
+        if self._plan is None:
+            self._plan = _plan_of(self.state)
+        return self._plan
+
+    def create_study(
+        self, plan: StudyPlan, manifest: Manifest, genesis: Mapping[str, bytes]
+    ) -> None:
+        """Begin a study.
+
+        Args:
+            plan: What is to be done.
+            manifest: The tensors of every checkpoint.
+            genesis: Part name -> safetensors file of the untrained checkpoint.
+
+        Raises:
+            CheckpointError: The starting checkpoint is not what the manifest says.
+            JournalError: The journal holds a study already.
+        """
+        if self.has_study:
+            raise JournalError(
+                f"journal '{self._journal.path}' holds study '{self.state.study_id}' already. "
+                f"Resume it or name another folder."
+            )
+        ref = checkpoint.ref_of(checkpoint.part_ref(n, data) for n, data in genesis.items())
+        expected = manifest.expected(())
+        checkpoint.verify_parts(ref, expected)
+        for part in ref.parts:
+            chunks = checkpoint.chunks_of(genesis[part.name])
+            self._store.put(part, chunks, check=_part_check(part, expected[part.name]))
+        self._happened(
+            events.StudyCreated(
+                plan=plan.canonical().decode(),
+                plan_digest=plan.digest(),
+                manifest=manifest,
+                genesis=ref,
+            )
+        )
+
+    def next_order(self) -> Order | None:
+        """Return what is to be done now, or None when the study is complete.
+
+        Asking again before it is done gives the same order.
+        """
+        match next_action(self.state):
+            case MakeVisit() as action:
+                if self.state.leased != action.visit:
+                    self._happened(
+                        events.VisitLeased(
+                            visit=action.visit, site_id=action.site_id, parent=action.parent.digest
+                        )
+                    )
+                return self._visit_order(action)
+            case EvaluateAt() as action:
+                return self._evaluation_order(action)
+            case Complete():
+                self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+        return None
+
+    def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
+        """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
+
+        Raises:
+            CheckpointError: The file is gone or damaged.
+            WireError: The site has no order with this part.
+        """
+        action = self._action()
+        ordered = action.parent if isinstance(action, MakeVisit) else action.checkpoint
+        if site_id != action.site_id or part not in ordered.parts:
+            raise WireError(
+                f"site '{site_id}' asked for part {ascii(part.name)[:80]}, which is not of an "
+                f"order of its own. A site may fetch the checkpoint it is asked to work on."
+            )
+        return self._store.read(part)
+
+    def progress(self, site_id: str, message: bytes) -> None:
+        """Take an encoded `Progress` and pass it to who watches.
+
+        Raises:
+            WireError: It is not valid or not about the site's current order.
+        """
+        progress = codec.decode_progress(message)
+        acceptance.expect_due(
+            self._action(), site_id, progress.site_id, progress.visit, kind="Progress"
+        )
+        if self._on_progress is not None:
+            self._on_progress(progress)
+
+    def deliver(
+        self, site_id: str, announcement: bytes, part_name: str, chunks: Iterable[bytes]
+    ) -> None:
+        """Take in one part of the checkpoint in `announcement`, an encoded `CheckpointUpload`.
+
+        Raises:
+            CheckpointError: The bytes are not the announced part, or not what the manifest allows.
+            WireError: The announcement is not valid or not about the site's current order.
+        """
+        upload = codec.decode_checkpoint_upload(announcement)
+        if acceptance.is_committed(self.state, site_id, upload):
+            return
+        action = self._visit_due(site_id, upload.site_id, upload.visit, "CheckpointUpload")
+        expected = acceptance.expected_parts(self.state, self.plan, action, upload)
+        for part in upload.checkpoint.parts:
+            if part.name == part_name:
+                self._store.put(part, chunks, check=_part_check(part, expected[part_name]))
+                return
+        raise WireError(
+            f"site '{site_id}' delivers part {ascii(part_name)[:80]}, which its announcement does "
+            f"not list. Both sides must run the same release."
+        )
+
+    def commit(self, site_id: str, report: bytes, upload: bytes) -> None:
+        """End a visit; a commit that repeats the one before changes nothing.
+
+        Raises:
+            CheckpointError: A part is missing or not what the manifest allows.
+            WireError: A message is not valid, or contradicts a commit made before.
+        """
+        visit_report = codec.decode_visit_report(report)
+        announced = codec.decode_checkpoint_upload(upload)
+        if acceptance.is_committed(self.state, site_id, announced):
+            acceptance.verify_repeated(self.state, site_id, visit_report, announced.visit)
+            return
+        action = self._visit_due(site_id, visit_report.site_id, visit_report.visit, "VisitReport")
+        self._visit_due(site_id, announced.site_id, announced.visit, "CheckpointUpload")
+        acceptance.expect_suppressed(self.plan, site_id, visit_report.num_train)
+        expected = acceptance.expected_parts(self.state, self.plan, action, announced)
+        for part in announced.checkpoint.parts:
+            if not self._store.has(part):
+                raise CheckpointError(
+                    f"site '{site_id}', visit {action.visit}: part '{part.name}' was announced and "
+                    f"not delivered. Deliver every part before the commit."
+                )
+            # Finiteness was checked on the way in; under which name, only the header can tell.
+            path = self._store.path(part.digest)
+            checkpoint.verify_header(part.name, path, expected[part.name])
+        self._happened(events.VisitCommitted(checkpoint=announced.checkpoint, report=visit_report))
+
+    def evaluated(self, site_id: str, report: bytes) -> None:
+        """Fill one cell of the results matrix; the same report may be repeated.
+
+        Raises:
+            WireError: It is not valid, or contradicts a report made before.
+        """
+        evaluation = codec.decode_evaluation_report(report)
+        if acceptance.is_evaluated(self.state, site_id, evaluation):
+            return
+        action = self._action()
+        acceptance.expect_due(
+            action, site_id, evaluation.site_id, evaluation.visit, kind="EvaluationReport"
+        )
+        acceptance.verify_evaluation(self.state, self.plan, action, evaluation)
+        self._happened(events.SiteEvaluated(report=evaluation))
+
+    def _visit_due(self, sender: str, site_id: str, visit: int, kind: str) -> MakeVisit:
+        action = self._action()
+        acceptance.expect_due(action, sender, site_id, visit, kind=kind)
+        if not isinstance(action, MakeVisit) or self.state.leased != visit:
+            raise WireError(
+                f"site '{sender}' sent a {kind}, but it was not asked to make visit {visit}. "
+                f"Carry out the current order."
+            )
+        return action
+
+    def _action(self) -> MakeVisit | EvaluateAt:
+        action = next_action(self.state)
+        if not isinstance(action, MakeVisit | EvaluateAt):
+            raise WireError(
+                f"study '{self.state.study_id}' has no order left. It is complete; nothing is due."
+            )
+        return action
+
+    def _visit_order(self, action: MakeVisit) -> Order:
+        order = VisitOrder(
+            study_id=self.state.study_id,
+            plan_digest=self.state.plan_digest,
+            visit=action.visit,
+            site_id=action.site_id,
+            parent=action.parent,
+            visited=action.visited,
+        )
+        return Order(
+            kind="visit", site_id=action.site_id, visit=action.visit, data=codec.encode(order)
+        )
+
+    def _evaluation_order(self, action: EvaluateAt) -> Order:
+        order = EvaluationOrder(
+            study_id=self.state.study_id,
+            plan_digest=self.state.plan_digest,
+            visit=action.visit,
+            site_id=action.site_id,
+            checkpoint=action.checkpoint,
+        )
+        return Order(
+            kind="evaluation", site_id=action.site_id, visit=action.visit, data=codec.encode(order)
+        )
+
+    def _happened(self, event: Event) -> None:
+        # The fold comes first: an event that cannot follow must not reach the journal.
+        state = apply(self._state, event)
+        self._journal.append(event)
+        self._state = state
+
+
+def _part_check(part: PartRef, expected: tuple[TensorSpec, ...]) -> Callable[[Path], None]:
+    return lambda path: checkpoint.verify_part(part, path, expected)
+
+
+def _plan_of(state: StudyState) -> StudyPlan:
+    return plans.parse(json.loads(state.plan), origin=f"journal of {state.study_id}")

@@ -1,0 +1,141 @@
+"""The artefact store: files addressed by their SHA-256, written whole or not at all.
+
+A file appears under its final name only when its bytes are on the disk, give its digest and have
+passed the caller's check, so whatever is found in the store may be trusted. Bytes stream through in
+chunks; a part is never held in memory.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.shared.errors import CheckpointError
+from wardround.shared.messages import PartRef
+
+_INCOMING = ".incoming-"
+
+
+class ArtefactStore:
+    """Files under `root`/sha256/ab/cdef..., the rest of the path being the digest.
+
+    Args:
+        root: Folder of the store; made when it does not exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "sha256"
+        _make_folder(self._root)
+
+    def path(self, digest: str) -> Path:
+        """Return where the file with this digest lies, or would lie."""
+        return self._root / digest[:2] / digest[2:]
+
+    def has(self, part: PartRef) -> bool:
+        """Return whether the file of `part` is here, at its full size."""
+        path = self.path(part.digest)
+        return path.is_file() and path.stat().st_size == part.size_bytes
+
+    def put(self, part: PartRef, chunks: Iterable[bytes], *, check: Callable[[Path], None]) -> None:
+        """Take in a part; on any error the store is as it was before.
+
+        Args:
+            part: What the bytes must be.
+            chunks: The bytes in order; not read when the file is here already and whole.
+            check: Called with the complete file before it gets its name; raises to refuse it.
+
+        Raises:
+            CheckpointError: The bytes are not the announced ones, or cannot be written.
+        """
+        path = self.path(part.digest)
+        if self.has(part) and _digest_of_file(path) == part.digest:
+            check(path)
+            return
+        try:
+            _make_folder(path.parent)
+            handle, name = tempfile.mkstemp(prefix=_INCOMING, dir=path.parent)
+            incoming = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    _copy(part, chunks, file.write)
+                    file.flush()
+                    os.fsync(file.fileno())
+                check(incoming)
+                incoming.replace(path)
+                _fsync_folder(path.parent)
+            finally:
+                incoming.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"part '{part.name}' cannot be stored under '{path}': {error.strerror}. "
+                f"Make room on the disk and resume the study."
+            ) from error
+
+    def read(self, part: PartRef) -> Iterator[bytes]:
+        """Yield the bytes of a part in chunks of 1 MiB, checking the digest on the way.
+
+        Raises:
+            CheckpointError: The file is gone, or (after the last chunk) it was changed.
+        """
+        path = self.path(part.digest)
+        sha256 = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    sha256.update(chunk)
+                    yield chunk
+        except OSError as error:
+            raise CheckpointError(
+                f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "
+                f"Restore the study's folder from a copy."
+            ) from error
+        if sha256.hexdigest() != part.digest:
+            raise CheckpointError(
+                f"part '{part.name}' in '{path}' has digest {sha256.hexdigest()}. "
+                f"The file was changed on the disk; restore it from a copy."
+            )
+
+    def sweep(self) -> None:
+        """Remove what interrupted writes left; only for who writes to this store alone."""
+        for path in self._root.glob(f"*/{_INCOMING}*"):
+            path.unlink(missing_ok=True)
+
+
+def _copy(part: PartRef, chunks: Iterable[bytes], write: Callable[[bytes], int]) -> None:
+    sha256, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > part.size_bytes:
+            break
+        sha256.update(chunk)
+        write(chunk)
+    if size != part.size_bytes or sha256.hexdigest() != part.digest:
+        more = "more than " if size > part.size_bytes else ""
+        raise CheckpointError(
+            f"part '{part.name}': {more}{min(size, part.size_bytes)} bytes arrived with digest "
+            f"{sha256.hexdigest()}, expected {part.size_bytes} with {part.digest}. "
+            f"Send the part again."
+        )
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync_folder(folder.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
