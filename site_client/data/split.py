@@ -48,9 +48,9 @@ def divide(listing: Listing, folder: Path, heldout_fraction: float) -> Split:
     ids = [case.case_id for case in listing.cases]
     own, beside = folder / "split.csv", folder.parent / "split.csv"
     if own.is_file():
-        return _from_file(own, ids, site=None)
+        return _from_file(own, listing, site=None)
     if beside.is_file():
-        return _from_file(beside, ids, site=folder.name or folder.resolve().name)
+        return _from_file(beside, listing, site=folder.name or folder.resolve().name)
     if listing.heldout_ids:
         return _split(ids, listing.heldout_ids, origin="layout", where=folder)
     return _split(ids, _chosen(ids, heldout_fraction), origin="chosen", where=folder)
@@ -74,9 +74,11 @@ def _split(ids: Sequence[str], heldout: frozenset[str], *, origin: str, where: P
     return Split(train=train, heldout=kept, origin=origin, faults=tuple(faults))
 
 
-def _from_file(file: Path, ids: Sequence[str], *, site: str | None) -> Split:
+def _from_file(file: Path, listing: Listing, *, site: str | None) -> Split:
+    ids = [case.case_id for case in listing.cases]
     words, faults = _words_by_case(file, site)
-    for case_id in sorted(words.keys() - set(ids)):
+    # A case that lacks a file is already among the listing's faults: naming it once is enough.
+    for case_id in sorted(words.keys() - set(ids)) if not listing.faults else ():
         problem = f"case '{case_id}' has a row, but not both an image and a label"
         faults.append(Fault(file=file, problem=problem, remedy="Add its files or remove the row"))
     for case_id in sorted(set(ids) - words.keys()) if words else ():

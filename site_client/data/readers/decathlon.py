@@ -71,6 +71,9 @@ def _case(folder: Path, number: int, entry: object) -> CaseFiles | list[Fault]:
         elif not (folder / relative).is_file():
             problem = f"{kind} of training[{number}] is missing"
             remedy = f"Add the {kind}, or remove the entry from dataset.json"
+            ending = ending_of(relative.name)
+            if (folder / relative).with_name(f"{stem_of(relative.name)}_0000{ending}").is_file():
+                remedy = "This is nnU-Net's first layout: describe it as nnU-Net v2 does"
             faults.append(Fault(file=folder / relative, problem=problem, remedy=remedy))
         files.append(folder / relative)
     if faults:

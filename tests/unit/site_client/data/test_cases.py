@@ -60,6 +60,12 @@ def test_a_missing_label_is_named(site):
     assert "labels/b.png: missing, while 'images/b.png' is there. Add the label" in text
 
 
+def test_a_missing_label_is_named_once_though_it_has_a_split_row(site):
+    (site / "split.csv").write_text("case,split\na,train\nb,test\nc,train\nd,test\n")
+    (site / "labels" / "b.png").unlink()
+    assert "1 fault in" in message(site)
+
+
 def test_a_missing_image_is_named(site):
     (site / "images" / "b.png").unlink()
     assert "images/b.png: missing, while 'labels/b.png' is there" in message(site)
