@@ -135,7 +135,9 @@ def _read_nifti(file: Path) -> Volume | Fault:
     values = np.asanyarray(canonical.dataobj)
     values_HWDC = values[..., None] if values.ndim == 3 else values
     to_mm = MM_PER_UNIT.get(_unit(image), 1.0)
-    height, width, depth = (float(s) * to_mm for s in nibabel.affines.voxel_sizes(canonical.affine))
+    # Headers store float32: 1.2 mm comes back as 1.1999999994.
+    sides = nibabel.affines.voxel_sizes(canonical.affine)
+    height, width, depth = (round(float(side) * to_mm, 6) for side in sides)
     return Volume(
         values_CHWD=np.ascontiguousarray(np.moveaxis(values_HWDC, -1, 0)),
         spacing_mm=(height, width, depth),
