@@ -1,7 +1,7 @@
 """The in-process engine: every site is an object in this process, and still only bytes cross.
 
-Codec, egress guard, relay, journal and store are the ones that run between machines, so a simulation
-cannot do what a deployment may not.
+Codec, egress guard, relay, journal and store are the ones that run between machines, so a
+simulation cannot do what a deployment may not.
 """
 
 import json
@@ -89,7 +89,7 @@ def open_study(
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Relay]:
-    """Create the study in `directory`, or go on with the one that is there; its lock is held inside.
+    """Create the study in `directory`, or go on with the one there, holding its lock meanwhile.
 
     Args:
         directory: Holds `journal` and `checkpoints/`; made when it does not exist.

@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from wardround.shared import plan
+
+# No deadline: a busy machine is no fault of the code.
+settings.register_profile("wardround", deadline=None, max_examples=50)
+settings.load_profile("wardround")
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ class EvaluationOrder(_message.Message):
     """The site that is to score it."""
     @_builtins.property
     def checkpoint(self) -> _checkpoint_pb2.CheckpointRef:
-        """The checkpoint to score."""
+        """The checkpoint to score. Its number differs from those of VisitOrder, so that neither order can be taken for the other."""
 
     def __init__(
         self,

@@ -244,9 +244,9 @@ class VisitReport(_message.Message):
 
     VISIT_FIELD_NUMBER: _builtins.int
     SITE_ID_FIELD_NUMBER: _builtins.int
-    NUM_TRAIN_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     PHASE_SECONDS_FIELD_NUMBER: _builtins.int
+    NUM_TRAIN_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit, from 1."""
     site_id: _builtins.str
@@ -266,9 +266,9 @@ class VisitReport(_message.Message):
         *,
         visit: _builtins.int = ...,
         site_id: _builtins.str = ...,
-        num_train: _builtins.int | None = ...,
         metrics: _abc.Iterable[Global___MetricValue] | None = ...,
         phase_seconds: _abc.Iterable[Global___PhaseSeconds] | None = ...,
+        num_train: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "num_train", b"num_train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
