@@ -1,0 +1,217 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from wardround.shared import checkpoint
+from wardround.shared.checkpoint import Manifest
+from wardround.shared.errors import CheckpointError
+from wardround.shared.messages import PartRef, TensorSpec
+
+WEIGHT = TensorSpec(name="weight", shape=(2, 3), dtype="F32")
+BIAS = TensorSpec(name="bias", shape=(3,), dtype="F32")
+
+
+def _file(header: dict | str, body: bytes = b"", *, padding: int = 0) -> bytes:
+    text = header if isinstance(header, str) else json.dumps(header, separators=(",", ":"))
+    text += " " * padding
+    return len(text).to_bytes(8, "little") + text.encode() + body
+
+
+def _entry(dtype: str, shape: list, start: int, stop: int) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def _layer(**changed) -> bytes:
+    tensors = {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    return save({**tensors, **changed})
+
+
+def test_the_header_of_a_file_that_safetensors_wrote_is_read():
+    assert set(checkpoint.read_header(_layer())) == {WEIGHT, BIAS}
+
+
+def test_a_header_is_read_from_a_path_as_from_bytes(tmp_path):
+    path = tmp_path / "part"
+    path.write_bytes(_layer())
+    assert checkpoint.read_header(path) == checkpoint.read_header(_layer())
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
+        checkpoint.read_header(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x01",
+        (2**63).to_bytes(8, "little") + b"{}",
+        _file("no json"),
+        _file("[]"),
+        _file('{"a":' * 5000),
+        _file({"__metadata__": {"patient": "name"}}),
+        _file({"a": _entry("F32", [1], 0, 4)}, bytes(3)),
+        _file({"a": _entry("F32", [1], 0, 4)}, bytes(5)),
+        _file({"a": _entry("F32", [2], 0, 4)}, bytes(4)),
+        _file({"a": _entry("F32", [-1], 0, 4)}, bytes(4)),
+        _file({"a": _entry("F32", [True], 0, 4)}, bytes(4)),
+        _file({"a": _entry("F32", [1.0], 0, 4)}, bytes(4)),
+        _file({"a": _entry("F8_E4M3", [4], 0, 4)}, bytes(4)),
+        _file({"a": _entry("F32", [1], 4, 8)}, bytes(8)),
+        _file({"a": _entry("F32", [1], 0, 4), "b": _entry("F32", [1], 0, 4)}, bytes(4)),
+        _file({"a": {**_entry("F32", [1], 0, 4), "note": 1}}, bytes(4)),
+        _file(json.dumps({"a": _entry("F32", [1], 0, 4)}), bytes(4)),
+        _file({"a": _entry("F32", [1], 0, 4)}, bytes(4), padding=8),
+        _file(
+            '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'
+            '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+            bytes(1),
+        ),
+    ],
+)
+def test_a_file_with_anything_beside_its_tensors_is_refused(data):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        checkpoint.read_header(data)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_raise_nothing_but_a_checkpoint_error(data):
+    with pytest.raises(CheckpointError):
+        checkpoint.read_header(data)
+
+
+@given(st.integers(0, len(_layer()) - 1), st.integers(1, 255))
+def test_a_changed_byte_of_the_header_raises_nothing_but_a_checkpoint_error(place, change):
+    data = bytearray(_layer())
+    data[place] ^= change
+    try:
+        checkpoint.read_header(bytes(data))
+    except CheckpointError:
+        return
+
+
+def test_a_part_with_the_manifests_tensors_passes():
+    checkpoint.verify_header("segmenter", _layer(), (BIAS, WEIGHT))
+
+
+def test_a_part_that_differs_is_refused_naming_missing_extra_and_changed():
+    data = save({"weight": np.ones((3, 2), np.float32), "extra": np.ones(1, np.float32)})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.verify_header("segmenter", data, (BIAS, WEIGHT))
+    text = str(caught.value)
+    assert "part 'segmenter'" in text
+    assert "missing 'bias'" in text
+    assert "unexpected 'extra'" in text
+    assert "'weight' is F32 [3, 2], expected F32 [2, 3]" in text
+
+
+def test_another_dtype_is_refused():
+    with pytest.raises(CheckpointError, match=r"F64 \[3\], expected F32 \[3\]"):
+        checkpoint.verify_header("segmenter", _layer(bias=np.zeros(3)), (BIAS, WEIGHT))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_value_that_is_not_finite_is_refused_naming_the_tensor(dtype, value):
+    bias = np.zeros(3, dtype)
+    checkpoint.verify_finite("segmenter", _layer(bias=bias))
+    bias[2] = value
+    with pytest.raises(CheckpointError, match="tensor 'bias'"):
+        checkpoint.verify_finite("segmenter", _layer(bias=bias))
+
+
+@pytest.mark.parametrize(("bits", "is_finite"), [(0x7F7F, True), (0x7F80, False), (0xFFC1, False)])
+def test_bfloat16_is_judged_by_its_bits(bits, is_finite):
+    data = _file({"a": _entry("BF16", [2], 0, 4)}, np.array([0, bits], "<u2").tobytes())
+    if is_finite:
+        checkpoint.verify_finite("denoiser", data)
+    else:
+        with pytest.raises(CheckpointError, match="tensor 'a'"):
+            checkpoint.verify_finite("denoiser", data)
+
+
+def test_integers_that_look_like_a_nan_are_finite():
+    checkpoint.verify_finite("segmenter", _layer(steps=np.full(2, -1, np.int32)))
+
+
+def test_the_last_value_of_a_tensor_of_many_chunks_is_looked_at(tmp_path):
+    big = np.zeros(checkpoint.CHUNK_BYTES // 4 + 3, np.float32)
+    big[-1] = np.nan
+    path = tmp_path / "part"
+    path.write_bytes(save({"big": big}))
+    with pytest.raises(CheckpointError, match="tensor 'big'"):
+        checkpoint.verify_finite("segmenter", path)
+
+
+def test_a_part_of_another_size_is_refused():
+    data = _layer()
+    part = checkpoint.part_ref("segmenter", data)
+    checkpoint.verify_part(part, data, (BIAS, WEIGHT))
+    with pytest.raises(CheckpointError, match="bytes, expected"):
+        checkpoint.verify_part(part, data + b"\0", (BIAS, WEIGHT))
+
+
+def test_a_checkpoints_digest_is_that_of_its_parts_whatever_their_order():
+    first = PartRef(name="a", digest="1" * 64, size_bytes=1)
+    second = PartRef(name="b", digest="2" * 64, size_bytes=2)
+    assert checkpoint.digest_of([first, second]) == checkpoint.digest_of([second, first])
+    # sha256 of [["a","1111...",1],["b","2222...",2]] with no blanks
+    assert checkpoint.digest_of([first, second]) == (
+        "649733a7a8deeb6fb6b50d6ae9ac7c3e7d8461a82aa630c63302961362cf0776"
+    )
+    renamed = PartRef(name="c", digest="2" * 64, size_bytes=2)
+    assert checkpoint.digest_of([first, renamed]) != checkpoint.digest_of([first, second])
+
+
+def test_a_checkpoint_must_list_exactly_the_expected_parts():
+    part = checkpoint.part_ref("segmenter", _layer())
+    extra = checkpoint.part_ref("thumbnail", _layer())
+    checkpoint.verify_parts(checkpoint.ref_of([part]), ["segmenter"])
+    with pytest.raises(CheckpointError, match="unexpected 'thumbnail'"):
+        checkpoint.verify_parts(checkpoint.ref_of([part, extra]), ["segmenter"])
+    with pytest.raises(CheckpointError, match=r"missing 'prompt\.bmc'"):
+        checkpoint.verify_parts(checkpoint.ref_of([part]), ["segmenter", "prompt.bmc"])
+
+
+def test_a_manifest_expects_one_prompt_for_each_visited_site():
+    manifest = Manifest(parts={"segmenter": (WEIGHT, BIAS)}, prompt=(WEIGHT,))
+    assert set(manifest.expected(())) == {"segmenter"}
+    expected = manifest.expected(("bmc", "hk"))
+    assert expected == {
+        "segmenter": (BIAS, WEIGHT),
+        "prompt.bmc": (WEIGHT,),
+        "prompt.hk": (WEIGHT,),
+    }
+
+
+def test_a_manifest_without_prompts_expects_none():
+    manifest = Manifest(parts={"segmenter": (WEIGHT,)})
+    assert set(manifest.expected(("bmc", "hk"))) == {"segmenter"}
+
+
+def test_a_manifest_comes_back_from_its_json_whatever_the_order_it_was_given_in():
+    first = Manifest(parts={"segmenter": (WEIGHT, BIAS), "denoiser": (BIAS,)}, prompt=(BIAS,))
+    second = Manifest(parts={"denoiser": (BIAS,), "segmenter": (BIAS, WEIGHT)}, prompt=(BIAS,))
+    assert first == second
+    assert first.digest() == second.digest()
+    assert Manifest.from_json(json.loads(json.dumps(first.to_json()))) == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"parts": {}, "prompt": [], "code": "x"},
+        {"parts": {"segmenter": [["w", [1]]]}, "prompt": []},
+        {"parts": {"segmenter": [["w", [-1], "F32"]]}, "prompt": []},
+        {"parts": {"segmenter": [["w", [1], "PICKLE"]]}, "prompt": []},
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(content):
+    with pytest.raises(CheckpointError, match="manifest"):
+        Manifest.from_json(content)
