@@ -67,6 +67,8 @@ class ArtefactStore:
                 _fsync_folder(path.parent)
             finally:
                 incoming.unlink(missing_ok=True)
+        except (ConnectionError, TimeoutError):  # of the chunks' sender, not of the disk
+            raise
         except OSError as error:
             raise CheckpointError(
                 f"part '{part.name}' cannot be stored under '{path}': {error.strerror}. "
