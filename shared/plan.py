@@ -146,7 +146,7 @@ class Denoiser(_Section):
         0.99, description="running average of weights, which is what travels"
     )
     timesteps: Annotated[int, Field(ge=10, le=4000)] = Field(
-        1000, description="length of the noise schedule (cosine, v-prediction)"
+        1000, description="length of the cosine noise schedule"
     )
     sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(
         20, description="DDIM steps of one draw; must divide timesteps"

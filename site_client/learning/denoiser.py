@@ -23,7 +23,7 @@ from wardround.site_client.learning.pool import Pool
 
 
 class Denoiser(nn.Module):
-    """Predict the velocity of a noisy image-label pair, given the time step and a site's prompt."""
+    """Predict the clean image-label pair, given a noisy one, the time step and a site's prompt."""
 
     def __init__(self, task: Task, config: DenoiserConfig) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
         self.modulation = nn.Linear(config.prompt_width, config.channels[0] * 4)
 
     def forward(self, noisy_BCX: Tensor, timesteps_B: Tensor, prompt_BPW: Tensor) -> Tensor:
-        """Return the predicted velocity, shaped as `noisy_BCX`."""
+        """Return the predicted clean pairs, shaped as `noisy_BCX`."""
         unet = self.unet
         h = unet.conv_in(self._folded(noisy_BCX))
         embedding = unet.time_embed(

@@ -1,0 +1,199 @@
+"""The look-ahead against what it stands for, on networks small enough to check by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from wardround.shared.plan import Method as MethodConfig
+from wardround.site_client.learning import alignment
+from wardround.site_client.learning.alignment import (
+    add,
+    clipped,
+    cosine,
+    gradient_of,
+    inner_product,
+    look_ahead,
+)
+from wardround.site_client.learning.methods.diffusion_replay import replay_gradient
+from wardround.site_client.learning.methods.smd import _split, aligned_gradient
+from wardround.site_client.learning.pool import Batch, concatenate
+
+NO_CLIP = 1e9
+
+
+@pytest.fixture
+def segmenter() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 2, 1))
+    return network.double()
+
+
+def batch(seed: int, *, size: int = 4, group: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn((size, 1, 8, 8), generator=generator, dtype=torch.float64)
+    labels = (images[:, 0] + 0.3 * seed > 0.2).long()
+    return Batch(
+        images_BCX=images, labels_BX=labels, group_B=torch.full((size,), group, dtype=torch.long)
+    )
+
+
+def same(first: alignment.Gradients, second: alignment.Gradients) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def distance(first: alignment.Gradients, second: alignment.Gradients) -> float:
+    difference = tuple(a - b for a, b in zip(first, second, strict=True))
+    return float(torch.sqrt(inner_product(difference, difference)))
+
+
+def test_a_look_ahead_of_length_zero_is_the_plain_gradient_to_the_last_bit(
+    segmenter: nn.Module,
+) -> None:
+    plain = gradient_of(segmenter, batch(1))
+    ahead = look_ahead(segmenter, batch(1), inner=batch(2), alpha=0.0, clip=NO_CLIP)
+
+    assert ahead[0] == plain[0]
+    assert same(ahead[1], plain[1])
+
+
+def test_alpha_zero_makes_smd_weighted_replay_to_the_last_bit(segmenter: nn.Module) -> None:
+    incoming, replay = batch(1), batch(2, group=1)
+    config = MethodConfig(name="smd", alpha=0.0, orientational=0.5, arbitrary=0.0)
+    generator = torch.Generator().manual_seed(0)
+
+    got = aligned_gradient(segmenter, incoming, replay, config, generator)
+    g_incoming, g_replay = (gradient_of(segmenter, b)[1] for b in (incoming, replay))
+
+    assert same(got.tensors, add(g_incoming, g_replay, g_replay, weights=(1.0, 1.0, 0.5)))
+
+
+def test_alpha_zero_and_arbitrary_groups_add_the_loss_of_the_outer_group(
+    segmenter: nn.Module,
+) -> None:
+    incoming, replay = batch(1), batch(2, group=1)
+    config = MethodConfig(name="smd", alpha=0.0, orientational=0.0, arbitrary=1.0)
+    got = aligned_gradient(
+        segmenter, incoming, replay, config, torch.Generator().manual_seed(3)
+    ).tensors
+    terms = [gradient_of(segmenter, b)[1] for b in (incoming, replay)]
+
+    assert any(same(got, add(*terms, outer, weights=(1.0, 1.0, 1.0))) for outer in terms)
+
+
+def test_without_either_alignment_smd_is_diffusion_replay(segmenter: nn.Module) -> None:
+    config = MethodConfig(name="smd", alpha=0.1, orientational=0.0, arbitrary=0.0)
+    generator = torch.Generator().manual_seed(0)
+    args = (segmenter, batch(1), batch(2, group=1), config, generator)
+
+    assert same(aligned_gradient(*args).tensors, replay_gradient(*args).tensors)
+
+
+def test_the_look_ahead_loss_agrees_with_the_inner_product_to_first_order(
+    segmenter: nn.Module,
+) -> None:
+    """L_B(theta - alpha g_A) - (L_B - alpha <g_A, g_B>) falls a hundredfold per tenth of alpha."""
+    loss_b, g_b = gradient_of(segmenter, batch(2))
+    g_a = gradient_of(segmenter, batch(1))[1]
+    product = float(inner_product(g_a, g_b))
+    errors = [
+        abs(
+            look_ahead(segmenter, batch(2), inner=g_a, alpha=alpha, clip=NO_CLIP)[0]
+            - (loss_b - alpha * product)
+        )
+        for alpha in (1e-1, 1e-2, 1e-3)
+    ]
+
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.25)
+    assert errors[1] / errors[2] == pytest.approx(100, rel=0.25)
+
+
+def explicit_gradient(
+    segmenter: nn.Module, a: Batch, b: Batch, alpha: float, half: bool
+) -> alignment.Gradients:
+    """Gradient of L_B - alpha <g_A, g_B>; with `half`, g_A held constant."""
+    theta = list(segmenter.parameters())
+    losses = [alignment.segmentation_loss(segmenter(x.images_BCX), x.labels_BX) for x in (a, b)]
+    g_a, g_b = (torch.autograd.grad(loss, theta, create_graph=True) for loss in losses)
+    if half:
+        g_a = tuple(g.detach() for g in g_a)
+    return torch.autograd.grad(losses[1] - alpha * inner_product(g_a, g_b), theta)
+
+
+@pytest.mark.parametrize(("order", "half"), [("second", False), ("first", True)])
+def test_the_gradient_agrees_with_that_of_the_explicit_objective(
+    segmenter: nn.Module, order: str, half: bool
+) -> None:
+    """Exact: all of the product's gradient. First order: the half that moves g_B, as derived."""
+    a, b = batch(1), batch(2)
+    errors = []
+    for alpha in (1e-1, 1e-2, 1e-3):
+        got = look_ahead(segmenter, b, inner=a, alpha=alpha, clip=NO_CLIP, order=order)[1]
+        errors.append(distance(got, explicit_gradient(segmenter, a, b, alpha, half)))
+
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(100, rel=0.3)
+
+
+def test_a_step_that_serves_both_gradients_raises_their_agreement(segmenter: nn.Module) -> None:
+    a, b = batch(1), batch(2)
+    before = float(inner_product(gradient_of(segmenter, a)[1], gradient_of(segmenter, b)[1]))
+    product = explicit_gradient(segmenter, a, b, 1.0, half=False)
+    plain = gradient_of(segmenter, b)[1]
+    with torch.no_grad():
+        for weight, towards, away in zip(segmenter.parameters(), product, plain, strict=True):
+            weight -= 1e-3 * (towards - away)  # descends -<g_a, g_b> alone
+    after = float(inner_product(gradient_of(segmenter, a)[1], gradient_of(segmenter, b)[1]))
+
+    assert after > before
+
+
+def test_the_weights_do_not_move_during_a_look_ahead(segmenter: nn.Module) -> None:
+    before = [weight.clone() for weight in segmenter.parameters()]
+    look_ahead(segmenter, batch(1), inner=batch(2), alpha=0.5, clip=1.0)
+    look_ahead(segmenter, batch(1), inner=batch(2), alpha=0.5, clip=1.0, order="second")
+
+    assert same(tuple(before), tuple(segmenter.parameters()))
+
+
+def test_clipping_keeps_the_direction_and_bounds_the_norm() -> None:
+    gradients = (torch.tensor([3.0]), torch.tensor([4.0]))
+
+    small = clipped(gradients, 1.0)
+    assert torch.allclose(torch.cat(small), torch.tensor([0.6, 0.8]))
+    assert same(clipped(gradients, 100.0), gradients)
+
+
+def test_cosines_of_known_angles() -> None:
+    east, north, west = (
+        (torch.tensor([1.0, 0.0]),),
+        (torch.tensor([0.0, 2.0]),),
+        (torch.tensor([-3.0, 0.0]),),
+    )
+
+    assert cosine(east, east) == pytest.approx(1.0)
+    assert cosine(east, north) == pytest.approx(0.0)
+    assert cosine(east, west) == pytest.approx(-1.0)
+    assert cosine(east, (torch.zeros(2),)) == 0.0
+
+
+def test_at_the_first_site_the_arbitrary_groups_are_halves_of_the_batch(
+    segmenter: nn.Module,
+) -> None:
+    config = MethodConfig(name="smd", alpha=0.0, orientational=1.0, arbitrary=1.0)
+    incoming = batch(1)
+    got = aligned_gradient(
+        segmenter, incoming, None, config, torch.Generator().manual_seed(1)
+    ).tensors
+    chosen = torch.zeros(4, dtype=torch.bool)
+    chosen[torch.randperm(4, generator=torch.Generator().manual_seed(1))[:2]] = True
+    outer = gradient_of(segmenter, incoming.select(~chosen))[1]
+
+    assert same(got, add(gradient_of(segmenter, incoming)[1], outer))
+
+
+def test_arbitrary_groups_never_divide_a_site() -> None:
+    replay = concatenate([batch(2, group=1), batch(3, group=2)])
+    for seed in range(20):
+        a, b = _split(batch(1), replay, torch.Generator().manual_seed(seed))
+        assert not set(a.group_B.tolist()) & set(b.group_B.tolist())
+        assert len(a) + len(b) == 12
