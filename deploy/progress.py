@@ -86,7 +86,9 @@ class Remaining:
         now = self._now
         if now is None or now.visit == 0:
             return None
-        rest = self._phase_seconds(now.phase, now.total - now.step)
+        # A site announces a phase with total 0, before it knows the steps.
+        total = now.total or self._steps(now.phase, now.visit)
+        rest = self._phase_seconds(now.phase, total - now.step)
         later = list(Phase)[list(Phase).index(now.phase) + 1 :]
         ahead = [self._expected(phase, now.visit) for phase in later]
         visits = [self._visit(n) for n in range(now.visit + 1, len(self._plan.sites) + 1)]
@@ -105,7 +107,7 @@ class Remaining:
         here = order[: order.index(self._now.phase)]
         before += sum(self._steps(phase, self._now.visit) for phase in here)
         within = self._steps(self._now.phase, self._now.visit)
-        share = self._now.step / self._now.total if self._now.total else 1.0
+        share = self._now.step / self._now.total if self._now.total else 0.0
         return min((before + within * share) / whole, 1.0)
 
     def _visit(self, visit: int) -> float | None:
@@ -134,8 +136,8 @@ class Remaining:
 
 
 def _same_phase(first: Progress, second: Progress) -> bool:
-    def key(progress: Progress) -> tuple[int, str, Phase, int]:
-        return progress.visit, progress.site_id, progress.phase, progress.total
+    def key(progress: Progress) -> tuple[int, str, Phase]:
+        return progress.visit, progress.site_id, progress.phase
 
     return key(first) == key(second) and first.step <= second.step
 
@@ -178,10 +180,7 @@ class PlainWatcher:
         self._remaining.update(progress)
         if self._last is None or _heading(self._last) != _heading(progress):
             where = _where(progress, self._num_visits)
-            steps = f", {progress.total} steps" if progress.total > 1 else ""
-            self._write(
-                f"{where}: {_SPOKEN[progress.phase]}{steps}; {span(self._remaining.seconds())}"
-            )
+            self._write(f"{where}: {_SPOKEN[progress.phase]}; {span(self._remaining.seconds())}")
         self._last = progress
 
     def visit_done(self, visit: int, site_id: str, dice: float | None) -> None:
@@ -214,7 +213,7 @@ class JsonWatcher:
         begins = self._last is None or _heading(self._last) != _heading(progress)
         due = self._clock() - self._last_written >= _JSON_INTERVAL_S
         self._last = progress
-        if not (begins or due or progress.step == progress.total):
+        if not (begins or due or progress.step == progress.total > 0):
             return
         self._last_written = self._clock()
         seconds = self._remaining.seconds()
@@ -262,8 +261,8 @@ class BarWatcher:
         )
         self._bars.update(
             self._phase,
-            total=max(progress.total, 1),
-            completed=progress.step if progress.total else 1,
+            total=progress.total or None,
+            completed=progress.step,
             description="  " + _SPOKEN[progress.phase],
             detail=f"step {progress.step} of {progress.total}" if progress.total > 1 else "",
             visible=True,

@@ -60,6 +60,17 @@ def test_a_method_without_a_denoiser_waits_for_none() -> None:
     assert remaining.fraction() == pytest.approx(0.25)
 
 
+def test_a_phase_announced_before_its_steps_are_known_counts_as_none_done() -> None:
+    clock = Clock()
+    remaining = watch.Remaining(study("finetune"), clock)
+    remaining.update(at(1, Phase.SEGMENTER, 0, 0))
+    assert remaining.fraction() == 0.0
+    assert remaining.seconds() is None
+    clock.time_s = 4.0
+    remaining.update(at(1, Phase.SEGMENTER, 2, 10))
+    assert remaining.seconds() == pytest.approx(2.0 * (8 + 10))
+
+
 def test_the_share_done_counts_training_steps_of_all_visits() -> None:
     remaining = watch.Remaining(study(), Clock())
     assert remaining.fraction() == 0.0
@@ -79,7 +90,7 @@ def test_plain_output_has_one_line_per_phase() -> None:
     watcher.note("written")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 4
-    assert lines[0].startswith("visit 1 of 2 at site-0: training the segmenter, 10 steps")
+    assert lines[0].startswith("visit 1 of 2 at site-0: training the segmenter; estimating")
     assert "0.876" in lines[2]
 
 

@@ -1,0 +1,50 @@
+"""Words that several commands take: the study, and for whom the output is."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from wardround.shared.errors import UsageError
+
+STUDIES = Path(__file__).parent / "studies"
+DEMO = STUDIES / "demo.toml"
+
+
+class Engine(StrEnum):
+    """How messages move between coordinator and sites."""
+
+    IN_PROCESS = "in-process"
+
+
+class Format(StrEnum):
+    """For people or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Dims(StrEnum):
+    """How volumes are looked at."""
+
+    SLICES = "2d"
+    NEIGHBOURS = "2.5d"
+    VOLUMES = "3d"
+
+
+def find_study(study: str | None) -> Path:
+    """Return the file of a study: a path, the name of a packaged one, or the demo for None.
+
+    Raises:
+        UsageError: There is no such file and no packaged study of that name.
+    """
+    if study is None:
+        return DEMO
+    path, packaged = Path(study), STUDIES / f"{study}.toml"
+    if path.is_file():
+        return path
+    if packaged.is_file():
+        return packaged
+    names = ", ".join(sorted(file.stem for file in STUDIES.glob("*.toml")))
+    raise UsageError(
+        f"there is no study file '{study}' and no packaged study of that name. "
+        f"Name a .toml file, or one of: {names}."
+    )

@@ -1,0 +1,56 @@
+"""A study's results as text: the matrix as a table and the figures in a line each."""
+
+from rich.table import Table
+from rich.text import Text
+
+from wardround.deploy.report_page.views import number
+from wardround.shared.report import Report
+
+_LABELS = (
+    ("average", "average"),
+    ("bwt", "backward transfer (BWT)"),
+    ("forgetting", "forgetting"),
+    ("memorizability", "memorizability"),
+    ("unseen", "unseen sites"),
+    ("generalizability", "generalizability"),
+    ("fwt", "forward transfer (FWT)"),
+)
+
+
+def results_table(report: Report) -> Table:
+    """Return the results matrix: the diagonal bold, cells of unseen sites dim."""
+    table = Table(
+        title=f"{report.study}, {report.method}, seed {report.seed}: Dice after each visit",
+        title_justify="left",
+    )
+    table.add_column("after")
+    for site in report.sites:
+        table.add_column(site, justify="right")
+    table.add_column("mean", justify="right")
+    for visit, row in enumerate(report.matrix):
+        label = f"{visit} {report.sites[visit - 1]}" if visit else "0 starting model"
+        cells = [
+            Text(f"{value:.3f}", style=_style(visit, column)) for column, value in enumerate(row, 1)
+        ]
+        table.add_row(label, *cells, f"{sum(row) / len(row):.3f}")
+    return table
+
+
+def _style(visit: int, column: int) -> str:
+    if visit == column:
+        return "bold"
+    return "dim" if column > visit else ""
+
+
+def summary_lines(report: Report) -> list[str]:
+    """Return one line per figure, and what the reader must know of the study."""
+    lines = [
+        f"{label:<26}{number(getattr(report.summary, key), signed=key in ('bwt', 'fwt')):>8}"
+        for key, label in _LABELS
+    ]
+    if report.status != "complete":
+        made = len(report.matrix) - 1
+        lines.append(f"interrupted: {made} of {len(report.sites)} visits are in these figures")
+    if report.privacy.keeps_real_cases:
+        lines.append(f"note: {report.privacy.note}")
+    return lines

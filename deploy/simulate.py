@@ -1,0 +1,321 @@
+"""One study on one machine: find the data, check everything, run, write the report.
+
+Nothing is written before the plan and every site's data have been found sound. What is written lies
+in one folder: `journal`, `checkpoints/`, `sites/SITE/` (a site's own workspace), `plan.toml` (the
+plan as it ran), `report.json`, `report.html`, `replay/SITE/*.png`.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+
+from wardround.deploy import drawing, plan_text, report_page, site_folders
+from wardround.deploy.in_process import CHECKPOINTS, JOURNAL, InProcessEngine, open_study
+from wardround.deploy.progress import Watcher
+from wardround.server import loop
+from wardround.server.journal import read_events
+from wardround.server.relay import Order, Relay
+from wardround.server.state import StudyState, fold
+from wardround.server.store import ArtefactStore
+from wardround.shared import plan as plans
+from wardround.shared import report as reports
+from wardround.shared.errors import DataError, JournalError, PlanError, UsageError
+from wardround.shared.messages import Metric
+from wardround.shared.plan import StudyPlan
+from wardround.shared.report import Report
+from wardround.site_client.data.cases import SiteData, load_site
+from wardround.site_client.data.mock import write_mock_sites
+from wardround.site_client.data.mock.habits import MOCK_SITES
+from wardround.site_client.learning.genesis import make_genesis
+from wardround.site_client.learning.methods import find_method
+from wardround.site_client.learning.methods.method import ReplaySource
+from wardround.site_client.site import Site
+
+ENGINE = "in-process"
+PLAN = "plan.toml"
+REPORT = "report.json"
+PAGE = "report.html"
+MOCK_SEED = 0
+_MARKS = (JOURNAL, CHECKPOINTS, "sites", PLAN, REPORT, PAGE, "replay", "examples", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How one simulation is run.
+
+    Attributes:
+        out: The study's folder.
+        places: Where its data may lie.
+        resume: Go on with the study that is there.
+        fresh: Remove the study that is there first.
+        memo: Folder of finished trainings that several studies share, if any.
+        mock_dir: Folder in which several studies share their mock sites; `out`/data if None.
+        has_pictures: Whether to draw the replay gallery and the examples.
+        engine: How messages move.
+    """
+
+    out: Path
+    places: site_folders.Places
+    resume: bool = False
+    fresh: bool = False
+    memo: Path | None = None
+    mock_dir: Path | None = None
+    has_pictures: bool = True
+    engine: str = ENGINE
+
+
+def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
+    """Run a study to its end and write its report; see the module docstring.
+
+    Raises:
+        UsageError: The folder holds something else, or a study and neither resume nor fresh is set.
+        DataError: Data are missing or at fault; nothing was written.
+        WardroundError: Whatever stopped the study; it can be resumed.
+    """
+    _check_folder(options)
+    was_there = options.out.exists()
+    try:
+        folders = _folders(plan, options, watcher)
+        sites = load_sites(plan, folders)
+    except BaseException:
+        # Mock sites are the one thing that is written before everything is known to be sound.
+        if not was_there:
+            shutil.rmtree(options.out, ignore_errors=True)
+        raise
+    _clear(options)
+    started = time.monotonic()
+    state = _run(plan, options, sites, watcher)
+    watcher.note("writing the report")
+    (options.out / PLAN).write_text(
+        plan_text.write(_with_folders(plan, folders), heading=_PLAN_HEADING), encoding="utf-8"
+    )
+    pictures = report_page.NO_PICTURES
+    if options.has_pictures:
+        store = ArtefactStore(options.out / CHECKPOINTS)
+        pictures = drawing.draw(plan, state, store, sites)
+        report_page.write_pictures(pictures, options.out)
+    report = report_of(plan, state, wall_seconds=time.monotonic() - started, engine=options.engine)
+    write_report(report, pictures, options.out)
+    return report
+
+
+def rebuild(study_dir: Path) -> Report:
+    """Write `report.json` and `report.html` of a study anew from its journal.
+
+    Raises:
+        JournalError: The folder holds no study, its journal is faulty, or no row is full yet.
+    """
+    state = fold(read_events(study_dir / JOURNAL))
+    if state is None:
+        raise JournalError(
+            f"journal '{study_dir / JOURNAL}' is empty. Run the study first: wardround simulate."
+        )
+    plan = plans.parse(json.loads(state.plan), origin=str(study_dir / JOURNAL))
+    is_mock = False
+    if (study_dir / PLAN).is_file():
+        is_mock = plans.load(study_dir / PLAN).simulation.mock is not None
+    wall = None
+    if (study_dir / REPORT).is_file():
+        wall = reports.read(study_dir / REPORT).timing.wall
+    report = report_of(plan, state, wall_seconds=wall)
+    pictures = report_page.read_pictures(study_dir, plan.sites, sites_are_mock=is_mock)
+    write_report(report, pictures, study_dir)
+    return report
+
+
+def write_report(report: Report, pictures: report_page.Pictures, study_dir: Path) -> None:
+    """Write `report.html`, then `report.json`, each in one piece."""
+    report_page.write_page(report, pictures, study_dir / PAGE)
+    draft = study_dir / f"{REPORT}.part"
+    draft.write_text(reports.to_json(report), encoding="utf-8")
+    draft.replace(study_dir / REPORT)
+
+
+def report_of(
+    plan: StudyPlan, state: StudyState, *, wall_seconds: float | None, engine: str = ENGINE
+) -> Report:
+    """Return the report of a study from its state."""
+    return reports.build(
+        reports.Facts(
+            plan=plan,
+            engine=engine,
+            evaluations=tuple(state.evaluations.values()),
+            visits=state.visit_reports,
+            checkpoints={visit: ref.digest for visit, ref in enumerate(state.checkpoints)},
+            traffic=_traffic(state),
+            versions=_versions(),
+            wall_seconds=wall_seconds,
+        )
+    )
+
+
+def load_sites(plan: StudyPlan, folders: Mapping[str, Path]) -> dict[str, SiteData]:
+    """Return the data of every site, all of them checked.
+
+    Raises:
+        DataError: The faults of all sites together.
+    """
+    sites: dict[str, SiteData] = {}
+    messages = []
+    for site_id in plan.sites:
+        try:
+            sites[site_id] = load_site(site_id, folders[site_id], plan.task, plan.data)
+        except DataError as error:
+            messages.append(str(error))
+    if messages:
+        raise DataError("\n".join(messages))
+    return sites
+
+
+class _Narrator:
+    """An engine that tells the watcher of each visit that is committed."""
+
+    def __init__(self, engine: loop.Engine, relay: Relay, watcher: Watcher) -> None:
+        self._engine = engine
+        self._relay = relay
+        self._watcher = watcher
+
+    def carry_out(self, order: Order) -> None:
+        self._engine.carry_out(order)
+        if order.kind == "visit":
+            report = self._relay.state.visit_reports[order.visit - 1]
+            self._watcher.visit_done(
+                order.visit, order.site_id, report.metrics.get(Metric.DICE_AFTER)
+            )
+
+
+def _run(
+    plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
+) -> StudyState:
+    genesis = make_genesis(plan)
+    with open_study(
+        options.out,
+        plan,
+        genesis.manifest,
+        genesis.parts,
+        resume=options.resume,
+        on_progress=watcher.progress,
+    ) as relay:
+        gateways = {
+            site_id: Site(
+                plan,
+                data,
+                genesis.manifest,
+                workspace=options.out / "sites" / site_id,
+                borrowed=_borrowed(plan, site_id, sites),
+                memo=options.memo,
+            )
+            for site_id, data in sites.items()
+        }
+        engine = _Narrator(InProcessEngine(gateways, relay), relay, watcher)
+        return loop.run(relay, engine)
+
+
+def _borrowed(
+    plan: StudyPlan, site_id: str, sites: Mapping[str, SiteData]
+) -> dict[str, SiteData] | None:
+    """Return the cases of other sites that the method keeps: a simulation alone can do that."""
+    source = find_method(plan.method.name).replay
+    if source is ReplaySource.POOLED:
+        return {other: data for other, data in sites.items() if other != site_id}
+    if source is ReplaySource.EXEMPLARS:
+        return {other: sites[other] for other in plan.sites[: plan.sites.index(site_id)]}
+    return None
+
+
+def _check_folder(options: Options) -> None:
+    out = options.out
+    if options.resume and options.fresh:
+        raise UsageError("--resume goes on with a study and --fresh removes it. Give one of them.")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"'{out}' is a file. Name a folder with --out.")
+    held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    foreign = [name for name in held if name not in _MARKS]
+    if held and JOURNAL not in held and foreign:
+        raise UsageError(
+            f"'{out}' holds other files ({', '.join(foreign[:5])}) and no study. "
+            f"Name an empty or new folder with --out."
+        )
+    if JOURNAL in held and not (options.resume or options.fresh):
+        raise UsageError(
+            f"'{out}' holds a study already. Add --resume to go on with it (a finished one is "
+            f"shown again), --fresh to remove it and start over, or name another folder with --out."
+        )
+
+
+def _clear(options: Options) -> None:
+    if not options.fresh:
+        return
+    for name in _MARKS:
+        path = options.out / name
+        if path.is_dir():
+            if name != "data":  # mock sites are the same bytes each time
+                shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _folders(plan: StudyPlan, options: Options, watcher: Watcher) -> dict[str, Path]:
+    if plan.simulation.mock is None:
+        return site_folders.find(plan, options.places)
+    known = [habits.site_id for habits in MOCK_SITES]
+    unknown = [site for site in plan.sites if site not in known]
+    if unknown:
+        raise PlanError(
+            f"simulation.mock makes the sites {', '.join(known)}; the plan also names "
+            f"{', '.join(unknown)}. Use these names, or give real data."
+        )
+    return _mock_folders(plan.sites, plan.simulation.mock, options, watcher)
+
+
+def _mock_folders(
+    sites: tuple[str, ...], num_cases: int, options: Options, watcher: Watcher
+) -> dict[str, Path]:
+    root = (options.mock_dir or options.out / "data") / f"mock-{num_cases}"
+    if not root.is_dir():
+        watcher.note(f"making {len(MOCK_SITES)} mock sites with {num_cases} cases each")
+        root.parent.mkdir(parents=True, exist_ok=True)
+        # Made aside and moved, so that a cut run leaves no half data set that looks whole.
+        with tempfile.TemporaryDirectory(dir=root.parent, prefix=".making-") as draft:
+            write_mock_sites(Path(draft) / "sites", num_cases, MOCK_SEED)
+            try:
+                (Path(draft) / "sites").rename(root)
+            except OSError:
+                if not root.is_dir():  # else another study of the comparison was quicker
+                    raise
+    return {site: root / site for site in sites}
+
+
+def _with_folders(plan: StudyPlan, folders: Mapping[str, Path]) -> StudyPlan:
+    """Return the plan with absolute data folders, so that the copy runs from anywhere."""
+    if plan.simulation.mock is not None:
+        return plan
+    found = {site: str(folder.resolve()) for site, folder in folders.items()}
+    simulation = plan.simulation.model_copy(update={"data_root": None, "data": found})
+    return plan.model_copy(update={"simulation": simulation})
+
+
+_PLAN_HEADING = "The plan of this study as it ran, every default filled in.\n\n"
+
+
+def _traffic(state: StudyState) -> dict[int, tuple[int, int]]:
+    """Return the checkpoint bytes to and from the site of each visit; messages are negligible."""
+    traffic = {}
+    for visit in range(1, state.num_visits + 1):
+        parent, child = state.checkpoints[visit - 1].parts, state.checkpoints[visit].parts
+        traffic[visit] = (
+            sum(part.size_bytes for part in parent),
+            sum(part.size_bytes for part in child if part not in parent),
+        )
+    return traffic
+
+
+def _versions() -> dict[str, str]:
+    packages = ("wardround", "torch", "monai", "numpy", "scipy")
+    return {"python": python_version(), **{name: version(name) for name in packages}}
