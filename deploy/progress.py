@@ -27,7 +27,7 @@ _SPOKEN = {
     Phase.REPLAY: "drawing replay",
     Phase.SEGMENTER: "training the segmenter",
     Phase.DENOISER: "training the denoiser",
-    Phase.EVALUATE: "scoring",
+    Phase.EVALUATE: "scoring the new checkpoint",
     Phase.RELEASE: "releasing the checkpoint",
 }
 _JSON_INTERVAL_S = 1.0

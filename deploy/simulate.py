@@ -79,6 +79,9 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         WardroundError: Whatever stopped the study; it can be resumed.
     """
     _check_folder(options)
+    if options.resume and _is_finished(plan, options.out):
+        watcher.note("this study is finished; its report is written anew")
+        return rebuild(options.out)
     was_there = options.out.exists()
     try:
         folders = _folders(plan, options, watcher)
@@ -89,6 +92,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
             shutil.rmtree(options.out, ignore_errors=True)
         raise
     _clear(options)
+    is_new = not (options.out / JOURNAL).exists()
     started = time.monotonic()
     state = _run(plan, options, sites, watcher)
     watcher.note("writing the report")
@@ -100,7 +104,9 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         store = ArtefactStore(options.out / CHECKPOINTS)
         pictures = drawing.draw(plan, state, store, sites)
         report_page.write_pictures(pictures, options.out)
-    report = report_of(plan, state, wall_seconds=time.monotonic() - started, engine=options.engine)
+    # What an earlier, interrupted run took is not known.
+    seconds = time.monotonic() - started if is_new else None
+    report = report_of(plan, state, wall_seconds=seconds, engine=options.engine)
     write_report(report, pictures, options.out)
     return report
 
@@ -247,6 +253,14 @@ def _check_folder(options: Options) -> None:
             f"'{out}' holds a study already. Add --resume to go on with it (a finished one is "
             f"shown again), --fresh to remove it and start over, or name another folder with --out."
         )
+
+
+def _is_finished(plan: StudyPlan, out: Path) -> bool:
+    """Return whether this very study has ended in `out`, report and all."""
+    if not ((out / JOURNAL).is_file() and (out / REPORT).is_file()):
+        return False
+    state = fold(read_events(out / JOURNAL))
+    return state is not None and state.is_complete and state.plan_digest == plan.digest()
 
 
 def _clear(options: Options) -> None:

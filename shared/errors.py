@@ -10,8 +10,8 @@
     |- JournalError               8  the study's journal cannot be read or does not fit the plan
     '- TrainingError              9  learning went wrong (a loss that is not finite, an empty batch)
 
-A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files and
-keys; it never holds tensor contents.
+A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files
+and keys; it never holds tensor contents.
 """
 
 

@@ -1,7 +1,7 @@
 """Every message between a site and the coordinator, as frozen values.
 
-`wardround.shared.codec` turns them into bytes of the wire contract and back; nothing else does. What
-leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload.
+`wardround.shared.codec` turns them into bytes of the wire contract and back; nothing else does.
+What leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Metric(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """Name, shape and dtype of one tensor; dtype in safetensors' spelling ("F32", "BF16", "I64")."""
+    """Name, shape and dtype of one tensor; dtype as safetensors spells it ("F32", "BF16")."""
 
     name: str
     shape: tuple[int, ...]

@@ -2,7 +2,8 @@
 
 A plan is data. It is validated strictly: an unknown key is an error, so a misspelt setting is never
 silently ignored, and nothing in it is ever imported or called. Its digest (over everything but the
-`[simulation]` table, which only says where one machine finds the sites' files) is what a site approves.
+`[simulation]` table, which only says where one machine finds the sites' files) is what a site
+approves.
 """
 
 import hashlib
@@ -69,17 +70,20 @@ class Task(_Section):
             size = getattr(self, name)
             if size is not None and len(size) != self.spatial_dims:
                 raise ValueError(
-                    f"{name} must have {self.spatial_dims} numbers for dims = '{self.dims}', got {list(size)}"
+                    f"{name} must have {self.spatial_dims} numbers for dims = '{self.dims}', "
+                    f"got {list(size)}"
                 )
         if self.patch_size and any(
             p > w for p, w in zip(self.patch_size, self.working_size, strict=True)
         ):
             raise ValueError(
-                f"patch_size {list(self.patch_size)} is larger than working_size {list(self.working_size)}"
+                f"patch_size {list(self.patch_size)} is larger than "
+                f"working_size {list(self.working_size)}"
             )
         if any(side % 8 or side < 16 for side in self.sample_size[:2]):
             raise ValueError(
-                f"the first two sides of {list(self.sample_size)} must be multiples of 8, at least 16"
+                f"the first two sides of {list(self.sample_size)} must be multiples of 8, "
+                f"at least 16"
             )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must differ from each other, got {list(self.classes)}")
@@ -98,7 +102,7 @@ class Data(_Section):
 
 
 class Augmentation(_Section):
-    """What is done to every segmenter batch, of every method alike; the denoiser sees none of it."""
+    """What is done to segmenter batches of every method alike; the denoiser sees none of it."""
 
     flip: bool = Field(True, description="left-right flips, half of the samples")
     intensity: bool = Field(
@@ -124,8 +128,9 @@ class Denoiser(_Section):
 
     mode: Literal["replay", "distill", "frozen"] = Field(
         "replay",
-        description="replay: trains on, half of each batch generated; distill: the previous denoiser "
-        "is the teacher on generated samples; frozen: after the first site only the prompt trains",
+        description="replay: trains on, half of each batch generated; distill: the previous "
+        "denoiser is the teacher on generated samples; frozen: after the first site only the "
+        "prompt trains",
     )
     channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field(
         (32, 64, 96), description="channels per level; multiples of 16"
@@ -236,7 +241,8 @@ class StudyPlan(_Section):
         fold = self.denoiser.fold * 2 ** (len(self.denoiser.channels) - 1)
         if any(side % fold for side in self.task.sample_size):
             raise ValueError(
-                f"denoiser.fold (= {self.denoiser.fold}) and {len(self.denoiser.channels)} denoiser.channels need "
+                f"denoiser.fold (= {self.denoiser.fold}) and {len(self.denoiser.channels)} "
+                f"denoiser.channels need "
                 f"sides divisible by {fold}, got {list(self.task.sample_size)}"
             )
         if self.denoiser.timesteps % self.denoiser.sampling_steps:
@@ -251,7 +257,7 @@ class StudyPlan(_Section):
         return self
 
     def canonical(self) -> bytes:
-        """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks, UTF-8."""
+        """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks."""
         content = self.model_dump(mode="json", exclude={"simulation"})
         return json.dumps(
             content, sort_keys=True, separators=(",", ":"), ensure_ascii=False
@@ -316,7 +322,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     path = key.strip().split(".")
     if not equals or not all(path):
         raise PlanError(
-            f"override '{override}' is not KEY=VALUE. Write for example seed=3 or method.name=finetune."
+            f"override '{override}' is not KEY=VALUE. "
+            f"Write for example seed=3 or method.name=finetune."
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -342,6 +349,8 @@ def _fault(content: dict[str, Any], fault: Any) -> str:
         about = _section(where[:-1]).model_fields[str(where[-1])].description
         return f"'{key}' is missing and has no default" + (f": {about}" if about else "")
     message = fault["msg"].removeprefix("Value error, ")
+    if not where:
+        return str(message)
     return f"'{key}' (= {_value(content, where)!r}): {message}"
 
 

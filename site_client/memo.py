@@ -1,9 +1,9 @@
 """Remember what a site has computed, by what it was computed from.
 
 Each phase of a visit is a pure function of its inputs (checkpoint digests, data digest, settings,
-seed), so its result may be kept under the digest of those inputs. A visit that was cut goes on after
-its last finished phase, and studies of one comparison that train the same denoiser train it once. What
-is kept stays in the site's own workspace; losing it costs time and nothing else.
+seed), so its result may be kept under the digest of those inputs. A visit that was cut goes on
+after its last finished phase, and studies of one comparison that train the same denoiser train it
+once. What is kept stays in the site's own workspace; losing it costs time and nothing else.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A site: takes an order as bytes, carries it out on its own data, lets the guard release the answer."""
+"""A site: takes an order, carries it out on its own data, lets the guard release the answer."""
 
 import hashlib
 from collections.abc import Mapping
@@ -170,7 +170,8 @@ def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:
     data = b"".join(link.fetch(part))
     if len(data) != part.size_bytes or hashlib.sha256(data).hexdigest() != part.digest:
         raise CheckpointError(
-            f"part '{part.name}' arrived with {len(data)} bytes that do not have digest {part.digest}. "
+            f"part '{part.name}' arrived with {len(data)} bytes that do not have digest "
+            f"{part.digest}. "
             f"The transfer or the store is damaged; repeat the visit."
         )
     return data

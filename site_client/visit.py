@@ -1,9 +1,9 @@
 """One visit, top to bottom: what a site does when the model comes round.
 
-Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own cases
-and replay, train the denoiser and the own prompt, score the result, release it through the egress
-guard, commit. Each phase is a pure function of its inputs, kept in the memo, so that a visit cut
-anywhere ends in the same bytes.
+Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own
+cases and replay, train the denoiser and the own prompt, score the result, release it through the
+egress guard, commit. Each phase is a pure function of its inputs, kept in the memo, so that a visit
+cut anywhere ends in the same bytes.
 """
 
 import time
@@ -32,7 +32,6 @@ from wardround.site_client.learning.weights import (
     PROMPT_TENSOR,
     fill_network,
     pack,
-    pack_network,
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
@@ -49,7 +48,7 @@ class Visit:
         plan: The study plan that this site approved.
         data: The site's own cases.
         parent: Part name to safetensors bytes of the parent checkpoint.
-        borrowed: Other sites' cases, by site; a simulation hands them to methods that keep real cases.
+        borrowed: Other sites' cases, by site; a simulation gives them to methods that keep cases.
         memo: Where finished phases are kept.
         watch: Called with (phase, step, steps).
     """

@@ -1,8 +1,8 @@
 """Augmentation of segmenter batches: flips, and the intensity stack that simulates another scanner.
 
-The stack follows BigAug (Zhang et al. 2020, arXiv:1906.03347): each of gamma, bias field, noise, blur,
-brightness and sharpening is applied to a sample with probability one half. Every method of a study
-gets the same augmentation, so that none is favoured; the denoiser's batches get flips alone.
+The stack follows BigAug (Zhang et al. 2020, arXiv:1906.03347): each of gamma, bias field, noise,
+blur, brightness and sharpening is applied to a sample with probability one half. Every method of a
+study gets the same augmentation, so that none is favoured; the denoiser's batches get flips alone.
 """
 
 import torch
@@ -45,7 +45,7 @@ def flip(
 
 
 def intensity_stack(images_BCX: Tensor, generator: torch.Generator) -> Tensor:
-    """Change contrast, brightness, shading, noise and sharpness of each sample; values stay in [-1, 1]."""
+    """Change contrast, shading, noise and sharpness of each sample; values stay in [-1, 1]."""
     x = (images_BCX + 1) / 2
     for change in (_gamma, _blur, _sharpen, _bias_field, _brightness, _noise):
         chosen_B = torch.rand(len(x), generator=generator) < 0.5

@@ -2,12 +2,12 @@
 
     L_B(theta - alpha g_A) = L_B(theta) - alpha <g_A, g_B> + O(alpha^2)
 
-so lowering L_B at the looked-ahead weights also raises the inner product of the two gradients (MLDG,
-Li et al. 2018; MER, Riemer et al. 2019; the SMG papers, arXiv:2206.06813 and 2406.18037, name the dual
-meta-objectives but published no code: this is a reconstruction from their abstracts).
+so lowering L_B at the looked-ahead weights also raises the inner product of the two gradients
+(MLDG, Li et al. 2018; MER, Riemer et al. 2019; the SMG papers, arXiv:2206.06813 and 2406.18037,
+name the dual meta-objectives but published no code: this is a reconstruction from their abstracts).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ Gradients = tuple[Tensor, ...]
 
 
 def gradient_of(segmenter: nn.Module, batch: Batch) -> tuple[float, Gradients]:
-    """Return the loss on `batch` and its gradient at the segmenter's weights, one tensor a parameter."""
+    """Return the loss on `batch` and its gradient at the weights, one tensor a parameter."""
     loss = segmentation_loss(segmenter(batch.images_BCX), batch.labels_BX)
     return float(loss.detach()), torch.autograd.grad(loss, list(segmenter.parameters()))
 
@@ -65,7 +65,7 @@ def look_ahead(
 
 def _second_order(
     segmenter: nn.Module,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     outer: Batch,
     inner: Gradients | Batch,
     *,

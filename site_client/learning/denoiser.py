@@ -1,13 +1,16 @@
-"""The denoiser: a diffusion U-Net that draws an image and its label map together, under a site's prompt.
+"""The denoiser: a diffusion U-Net that draws image and label map together, under a site's prompt.
 
-The label map rides along as one channel per foreground class, +1 inside and -1 outside, so a generated
-pair comes with its own label. A **prompt** is a small matrix of tokens, the only thing in the model
-that belongs to one site. It enters twice: every cross-attention layer reads its tokens, and their mean
-modulates every residual block through the time embedding. Pixels are folded into channels before the
-network (`fold`), which on a CPU costs a quarter of full resolution for the same picture.
+The label map rides along as one channel per foreground class, +1 inside and -1 outside, so a
+generated pair comes with its own label. A **prompt** is a small matrix of tokens, the only thing in
+the model that belongs to one site. It enters twice: every cross-attention layer reads its tokens,
+and their mean modulates every residual block through the time embedding. Pixels are folded into
+channels before the network (`fold`), which on a CPU costs a quarter of full resolution for the same
+picture.
 
 The U-Net is MONAI's `DiffusionModelUNet` (Rombach et al. 2022, arXiv:2112.10752).
 """
+
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -60,7 +63,7 @@ class Denoiser(nn.Module):
             residuals.extend(skipped)
         h = unet.middle_block(hidden_states=h, temb=embedding, context=prompt_BPW)
         for block in unet.up_blocks:
-            count = len(block.resnets)
+            count = len(cast("nn.ModuleList", block.resnets))
             taken, residuals = residuals[-count:], residuals[:-count]
             h = block(
                 hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
@@ -88,7 +91,7 @@ def build_denoiser(task: Task, config: DenoiserConfig, seed: int) -> Denoiser:
 
 
 def new_prompt(config: DenoiserConfig, earlier: list[Tensor], generator: torch.Generator) -> Tensor:
-    """Return a prompt (P, W) for a site not seen before: the mean of the earlier ones, plus noise."""
+    """Return a prompt (P, W) for a new site: the mean of the earlier ones plus noise."""
     noise = torch.randn((config.prompt_tokens, config.prompt_width), generator=generator)
     if not earlier:
         return noise
@@ -104,7 +107,7 @@ def join(images_BCX: Tensor, labels_BX: Tensor, num_classes: int) -> Tensor:
 
 
 def separate(pairs_BCX: Tensor, num_classes: int) -> Pool:
-    """Undo `join`: clip the image, take the strongest class above zero, background where none is."""
+    """Undo `join`: clip the image, take the strongest class above zero, else background."""
     images, maps = pairs_BCX[:, :-num_classes], pairs_BCX[:, -num_classes:]
     strength, index = maps.max(dim=1)
     labels = torch.where(strength > 0, index + 1, torch.zeros_like(index))

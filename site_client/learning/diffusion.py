@@ -1,10 +1,10 @@
 """Train the denoiser and a site's prompt; draw image-label pairs from a prompt.
 
-The network predicts the clean pair, not the noise: a small network need not carry noise through (with
-velocity prediction the generated images of the same budget stayed grainy). The squared error is weighted
-by 1 / (noise level)^2, which makes it the velocity's error (Salimans and Ho 2022, arXiv:2202.00512), up
-to a bound. Cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672) and DDIM sampling (Song et al.
-2021, arXiv:2010.02502) are MONAI's.
+The network predicts the clean pair, not the noise: a small network need not carry noise through
+(with velocity prediction the generated images of the same budget stayed grainy). The squared error
+is weighted by 1 / (noise level)^2, which makes it the velocity's error (Salimans and Ho 2022,
+arXiv:2202.00512), up to a bound. Cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672) and
+DDIM sampling (Song et al. 2021, arXiv:2010.02502) are MONAI's.
 Earlier sites are kept alive in one of three ways (`denoiser.mode` of the plan):
 
     replay    the denoiser trains on; half of each batch is generated under earlier prompts
@@ -120,7 +120,7 @@ def train_denoiser(
         watch: Called with (step, steps) after each step.
 
     Returns:
-        The averaged denoiser, the averaged prompt (P, W) and the mean loss of the last tenth of steps.
+        The averaged denoiser and prompt (P, W), and the mean loss of the last tenth of steps.
 
     Raises:
         TrainingError: The loss stopped being finite.
@@ -166,7 +166,7 @@ def train_denoiser(
 
 
 class _Batches:
-    """Draw noisy batches: the site's own samples, and generated ones of earlier sites for half of it."""
+    """Draw noisy batches: the site's own samples, half of them generated ones of earlier sites."""
 
     def __init__(
         self, own: Pool, earlier: Sequence[Remembered], plan: StudyPlan, generator: torch.Generator
@@ -191,7 +191,8 @@ class _Batches:
             predicted = student(noisy, t_B, prompts_BPW)
         weight_B = (1 / (1 - self.schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
         error_B = (predicted.float() - target).pow(2).flatten(1).mean(1)
-        return (weight_B * error_B).mean()
+        loss: Tensor = (weight_B * error_B).mean()
+        return loss
 
     def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size

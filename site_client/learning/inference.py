@@ -42,7 +42,10 @@ def segment(segmenter: nn.Module, case: Case, task: Task) -> np.ndarray:
 
 @torch.no_grad()
 def probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
-    """Return class probabilities (N, 1 + classes, *X) of whole images, in overlapping patches where the plan trains on patches."""
+    """Return class probabilities (N, 1 + classes, *X) of whole images.
+
+    Where the plan trains on patches, overlapping patches are predicted and blended.
+    """
     parts = []
     for batch in images_NCX.split(INFERENCE_BATCH):
         if task.patch_size is None:

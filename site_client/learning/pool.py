@@ -1,7 +1,8 @@
 """A pool of training samples and the batches drawn from it.
 
 A pool holds one site's samples (its own, its exemplars, or the pairs generated under its prompt). A
-batch is drawn from one or several pools, cropped to the plan's sample size where the samples are larger.
+batch is drawn from one or several pools, cropped to the plan's sample size where the samples are
+larger.
 """
 
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def draw(
         batch_size: Samples in all.
         sample_size: Spatial size of a sample; larger ones are cropped at a random place.
         generator: The stream of the draw.
+        first_group: Group of the first pool.
     """
     turn = torch.randperm(len(pools), generator=generator)
     owners = turn[torch.arange(batch_size) % len(pools)].sort().values

@@ -1,4 +1,4 @@
-"""Pools made from a site's real cases: all of them, or the exemplars that a buffer method would keep."""
+"""Pools made from a site's real cases: all of them, or the exemplars a buffer method keeps."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ def case_pool(cases: Sequence[Case], task: Task) -> Pool:
 
 
 def exemplar_pool(cases: Sequence[Case], plan: StudyPlan, site_id: str) -> Pool:
-    """Return the samples of the K cases that `exemplar-replay` keeps of a site, drawn once per study.
+    """Return the samples of the K cases `exemplar-replay` keeps of a site, drawn once per study.
 
-    Which cases they are depends on the seed and the site alone, so that every later visit replays the
-    same ones. Fewer than K where the site has fewer.
+    Which cases they are depends on the seed and the site alone, so that every later visit replays
+    the same ones. Fewer than K where the site has fewer.
     """
     generator = torch.Generator().manual_seed(seeds.derive(plan.seed, "exemplars", site_id))
     kept = torch.randperm(len(cases), generator=generator)[: plan.method.exemplars]

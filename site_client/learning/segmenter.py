@@ -1,8 +1,11 @@
 """The segmenter: a residual U-Net (Ronneberger et al. 2015; MONAI's `UNet`) and its loss.
 
-Instance normalisation keeps no running statistics, so a look-ahead pass leaves no trace in the network
-and no site's intensity statistics travel inside it.
+Instance normalisation keeps no running statistics, so a look-ahead pass leaves no trace in the
+network and no site's intensity statistics travel inside it.
 """
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from monai.losses import DiceLoss
@@ -14,7 +17,7 @@ from wardround.shared.plan import Segmenter, Task
 
 
 def build_segmenter(task: Task, config: Segmenter, seed: int) -> nn.Module:
-    """Return an untrained segmenter: (B, input_channels, *X) in [-1, 1] to logits (B, 1 + classes, *X).
+    """Return an untrained segmenter: images (B, C, *X) in [-1, 1] to logits (B, 1 + classes, *X).
 
     Args:
         task: Fixes channels, classes and spatial size.
@@ -28,7 +31,8 @@ def build_segmenter(task: Task, config: Segmenter, seed: int) -> nn.Module:
             in_channels=task.input_channels,
             out_channels=1 + len(task.classes),
             channels=config.features,
-            strides=_strides(task.sample_size, len(config.features)),
+            # MONAI takes one stride per axis, its annotation does not say so.
+            strides=cast("Sequence[int]", _strides(task.sample_size, len(config.features))),
             num_res_units=2,
         )
 

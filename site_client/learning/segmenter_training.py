@@ -67,7 +67,8 @@ def train_segmenter(
         if not torch.isfinite(torch.tensor(gradient.loss)):
             raise TrainingError(
                 f"the segmenter's loss is {gradient.loss} at step {step + 1} of {config.steps}. "
-                f"Lower segmenter.learning_rate (= {config.learning_rate}) or method.alpha (= {plan.method.alpha})."
+                f"Lower segmenter.learning_rate (= {config.learning_rate}) "
+                f"or method.alpha (= {plan.method.alpha})."
             )
         for parameter, tensor in zip(
             parameters, clipped(gradient.tensors, plan.method.clip), strict=True

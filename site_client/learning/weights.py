@@ -46,14 +46,15 @@ def fill_network(network: nn.Module, data: bytes) -> nn.Module:
         network.load_state_dict(unpack(data))
     except RuntimeError as error:
         raise CheckpointError(
-            f"a checkpoint does not fit this plan's {type(network).__name__}: {str(error).splitlines()[0]} "
+            f"a checkpoint does not fit this plan's {type(network).__name__}: "
+            f"{str(error).splitlines()[0]} "
             f"Use the plan that the study was created with."
         ) from error
     return network.eval()
 
 
 def manifest_of(parts: Mapping[str, bytes], prompt: bytes | None) -> Manifest:
-    """Return the manifest of a study whose starting checkpoint has `parts` and whose prompts look like `prompt`."""
+    """Return the manifest that checkpoints of `parts`, with prompts like `prompt`, fit."""
     return Manifest(
         parts={name: read_header(data) for name, data in parts.items()},
         prompt=read_header(prompt) if prompt is not None else (),

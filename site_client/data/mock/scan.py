@@ -67,4 +67,6 @@ def _scan(
         image += habits.ghost * (np.roll(image, step, axis=1) + np.roll(image, -step, axis=1))
     level = habits.noise * np.percentile(image, 95)
     image = np.hypot(image + rng.normal(0, level, image.shape), rng.normal(0, level, image.shape))
-    return np.round(1000 * np.clip(image / np.percentile(image, 99.9), 0, 1)).astype(np.int16)
+    whole = np.round(1000 * np.clip(image / np.percentile(image, 99.9), 0, 1))
+    stored: NDArray[np.int16] = whole.astype(np.int16)
+    return stored

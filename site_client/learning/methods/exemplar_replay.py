@@ -1,4 +1,4 @@
-"""Exemplar replay: K real cases of each earlier site beside the visited site's own. Simulation only.
+"""Exemplar replay: K real cases of each earlier site beside the site's own. Simulation only.
 
 The natural control for generated replay, and a breach of the privacy rule: real images are kept.
 """

@@ -1,4 +1,4 @@
-"""Plain sequential fine-tuning: follow the visited site's loss alone. The lower bound for memory."""
+"""Plain sequential fine-tuning: follow the site's own loss alone. The lower bound for memory."""
 
 import torch
 from torch import nn

@@ -4,11 +4,11 @@ Each step follows the gradient of
 
     L(theta; I) + L(theta; G)                      replay, G generated under earlier sites' prompts
     + lambda_o L(theta - alpha g_I; G)             orientational: a step for I must serve G
-    + lambda_a L(theta - alpha g_A; B)             arbitrary: random groups (A, B) of the sites at hand
+    + lambda_a L(theta - alpha g_A; B)             arbitrary: random groups (A, B) of the sites
 
-Both alignments start from the same theta ("parallel"); the inner step along g_I is shared. At the first
-site there is no G and (A, B) are random halves of the batch. The paper's code was never published:
-weights and the choice of groups are our reconstruction.
+Both alignments start from the same theta ("parallel"); the inner step along g_I is shared. At the
+first site there is no G and (A, B) are random halves of the batch. The paper's code was never
+published: weights and the choice of groups are our reconstruction.
 """
 
 import torch
@@ -27,7 +27,7 @@ def aligned_gradient(
     config: MethodConfig,
     generator: torch.Generator,
 ) -> Gradient:
-    """Return the gradient of the dual meta-objectives; with alpha = 0 that of weighted replay, exactly."""
+    """Return the gradient of the dual meta-objectives; alpha = 0 is weighted replay, exactly."""
     loss, g_incoming = gradient_of(segmenter, incoming)
     terms: list[tuple[float, Gradients]] = [(1.0, g_incoming)]
     similarity = None
@@ -58,7 +58,7 @@ def _ahead(
 def _split(
     incoming: Batch, replay: Batch | None, generator: torch.Generator
 ) -> tuple[Batch, Batch]:
-    """Divide the samples at hand into two disjoint groups, whole sites where there are two or more."""
+    """Divide the samples into two disjoint groups, whole sites where there are two or more."""
     samples = incoming if replay is None else concatenate([incoming, replay])
     sites = samples.group_B.unique()
     if len(sites) < 2:

@@ -1,4 +1,4 @@
-"""The mock sites: reproducible, readable by the ordinary reader, different in more than contrast."""
+"""The mock sites: reproducible, readable by the ordinary reader, unlike in more than contrast."""
 
 import hashlib
 from pathlib import Path
