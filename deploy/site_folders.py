@@ -8,7 +8,7 @@ from wardround.shared.errors import DataError
 from wardround.shared.plan import StudyPlan
 
 VARIABLE = "WARDROUND_DATA"
-BESIDE = Path("..") / "shared" / "data"
+BESIDE = Path("shared") / "data"  # in the parent folder of where one works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Places:
         bases = [self.study_dir]
         if self.variable:
             bases.append(Path(self.variable))
-        bases += [self.working_dir / BESIDE, self.study_dir / BESIDE]
+        bases += [self.working_dir.parent / BESIDE, self.study_dir.parent / BESIDE]
         return tuple(dict.fromkeys(bases))
 
 
