@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 
 from rich.table import Table as RichTable
 
-from wardround.deploy.report_page.views import MINUS, NONE, number
+from wardround.deploy.number_text import MINUS, NONE, number
 from wardround.shared import report as reports
 from wardround.shared import seeds
 from wardround.shared.errors import UsageError, WardroundError

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from wardround.deploy.report_page.views import number
+from wardround.deploy.number_text import number
 from wardround.shared.report import Report
 
 _LABELS = (

@@ -5,13 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from wardround.deploy.number_text import NONE, number
 from wardround.deploy.report_page import charts
 from wardround.deploy.report_page.pictures import Pictures
 from wardround.shared.messages import Phase
 from wardround.shared.report import Report
-
-MINUS = "\u2212"
-NONE = "\u2013"
 
 _MEANINGS = (
     ("average", "Average", "Mean Dice over all sites after the last visit: how good the model is."),
@@ -104,17 +102,6 @@ def figures(report: Report) -> tuple[Figure, ...]:
         Figure(name, number(getattr(report.summary, key), signed=key in signed), meaning)
         for key, name, meaning in _MEANINGS
     )
-
-
-def number(value: float | None, *, signed: bool = False, digits: int = 3) -> str:
-    """Return `value` with `digits` decimals and a true minus sign; a dash for None."""
-    if value is None:
-        return NONE
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    sign = MINUS if value < 0 else "+" if signed else ""
-    return sign + text
 
 
 def mix(dice: float) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Packages that can open an image or run a model.
+# The [site] group (what can open an image, run a model, draw a report) and other image readers.
 HEAVY = (
     "torch",
     "monai",
@@ -18,6 +18,8 @@ HEAVY = (
     "matplotlib",
     "SimpleITK",
     "safetensors",
+    "einops",
+    "jinja2",
 )
 FENCED = ("server", "shared", "site_client", "deploy")
 
