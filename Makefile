@@ -31,8 +31,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[site,dev]'
 	@touch $@
 
-simulate: install ## six made-up sites through one study into out/simulate (more options: ARGS='--set seed=1')
-	$(BIN)/wardround simulate --out out/simulate $(ARGS)
+simulate: install ## six made-up sites through one study into out/simulate, anew (ARGS=--resume goes on with one)
+	$(BIN)/wardround simulate --out out/simulate $(if $(findstring --resume,$(ARGS)),,--fresh) $(ARGS)
 
 test: check ## everything a change must pass: checks, unit, contract and integration tests
 	$(BIN)/python -m pytest $(ARGS)
