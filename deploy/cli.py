@@ -14,7 +14,7 @@ from rich.console import Console
 
 from wardround.deploy import cli_data, cli_plan
 from wardround.deploy.cli_options import Engine, Format, find_study
-from wardround.deploy.results_text import results_table, summary_lines
+from wardround.deploy.results_text import results_table, summary_lines, title
 from wardround.shared import report as reports
 from wardround.shared.errors import UsageError, WardroundError
 
@@ -152,6 +152,7 @@ def _show(report: reports.Report, out: Path, output: Format, seconds: float) -> 
         print(reports.to_json(report), end="")
         return
     console = Console()
+    console.print(title(report), highlight=False, markup=False)
     console.print(results_table(report))
     for line in summary_lines(report):
         console.print(line, highlight=False)
@@ -255,7 +256,9 @@ def compare(
     if output is Format.JSON:
         print(comparison.to_json(table), end="")
     else:
-        Console().print(comparison.rich_table(table))
+        # Narrower, its columns would be cut to nothing.
+        width = max(Console().width, comparison.MIN_WIDTH)
+        Console(width=width).print(comparison.rich_table(table))
 
 
 def _silence(_text: str) -> None:

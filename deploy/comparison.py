@@ -16,9 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from rich import box
 from rich.table import Table as RichTable
 
 from wardround.deploy.number_text import MINUS, NONE, number
+from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared import seeds
 from wardround.shared.errors import UsageError, WardroundError
@@ -27,6 +29,7 @@ from wardround.shared.report import KEEPS_REAL_CASES, Report
 
 FIGURES = ("average", "bwt", "fwt", "forgetting", "unseen", "memorizability")
 REFERENCE = "joint"
+MIN_WIDTH = 128
 _TAIL_CHARACTERS = 2000
 
 
@@ -176,11 +179,12 @@ def rich_table(table: Table) -> RichTable:
         caption=_LEGEND,
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE,
     )
     for place, heading in enumerate(_headings()):
-        drawn.add_column(heading, justify="right" if place else "left")
+        drawn.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in table.rows:
-        drawn.add_row(*_texts(row))
+        drawn.add_row(*(text.replace(" +- ", "\n+-") for text in _texts(row)))
     return drawn
 
 
@@ -191,7 +195,7 @@ _LEGEND = (
 
 
 def _headings() -> list[str]:
-    return ["method", "average", "of joint", "BWT", *FIGURES[2:], "minutes", "studies"]
+    return ["method", "average", "of joint", "BWT", "FWT", *FIGURES[3:], "minutes", "studies"]
 
 
 def _texts(row: Row) -> list[str]:
@@ -272,6 +276,9 @@ def _studies(request: Request) -> list[_Study]:
 def _run(request: Request, study: _Study, note: Callable[[str], None]) -> str | None:
     """Run one study; return why it failed, or None."""
     name = "/".join(study.folder.relative_to(request.out).parts)
+    if _is_finished(request, study):
+        note(f"{name}: finished before")
+        return None
     note(f"{name}: running")
     done = subprocess.run(_words(request, study), capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
@@ -282,17 +289,29 @@ def _run(request: Request, study: _Study, note: Callable[[str], None]) -> str | 
     return None
 
 
-def _words(request: Request, study: _Study) -> list[str]:
+def _is_finished(request: Request, study: _Study) -> bool:
+    path = study.folder / "report.json"
+    if not path.is_file():
+        return False
+    found = reports.read(path)
+    plan = plans.load(request.study, _overrides(request, study))
+    return found.status == "complete" and found.plan_digest == plan.digest()
+
+
+def _overrides(request: Request, study: _Study) -> tuple[str, ...]:
     order = "[" + ", ".join(f'"{site}"' for site in study.order) + "]"
-    overrides = (
+    return (
         *request.overrides,
         f'method.name="{study.method}"',
         f"seed={study.seed}",
         f"sites={order}",
     )
+
+
+def _words(request: Request, study: _Study) -> list[str]:
     words = [sys.executable, "-m", "wardround.deploy.cli", "simulate", str(request.study)]
     words += ["--out", str(study.folder), "--resume", "--quiet"]
     words += ["--memo", str(request.out / "memo"), "--mock-dir", str(request.out / "data")]
     if request.data is not None:
         words += ["--data", str(request.data)]
-    return [*words, *(word for text in overrides for word in ("--set", text))]
+    return [*words, *(word for text in _overrides(request, study) for word in ("--set", text))]

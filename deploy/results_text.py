@@ -19,10 +19,7 @@ _LABELS = (
 
 def results_table(report: Report) -> Table:
     """Return the results matrix: the diagonal bold, cells of unseen sites dim."""
-    table = Table(
-        title=f"{report.study}, {report.method}, seed {report.seed}: Dice after each visit",
-        title_justify="left",
-    )
+    table = Table()
     table.add_column("after")
     for site in report.sites:
         table.add_column(site, justify="right")
@@ -34,6 +31,11 @@ def results_table(report: Report) -> Table:
         ]
         table.add_row(label, *cells, f"{sum(row) / len(row):.3f}")
     return table
+
+
+def title(report: Report) -> str:
+    """Return the line that stands above the matrix."""
+    return f"{report.study}, {report.method}, seed {report.seed}: Dice after each visit"
 
 
 def _style(visit: int, column: int) -> str:
