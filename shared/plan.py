@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
 
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
@@ -35,7 +36,7 @@ class Task(_Section):
     )
     channels: Literal[1, 3] = Field(1, description="image channels: 1 grey, 3 RGB")
     classes: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[\w -]{1,32}$")], ...],
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_ -]{1,32}$")], ...],
         Field(min_length=1, max_length=16),
     ] = Field(description="foreground names in label order: the first is label value 1")
     working_size: tuple[Count, ...] = Field(
@@ -181,7 +182,7 @@ class Method(_Section):
     order: Literal["first", "second"] = Field(
         "first", description="drop or keep second derivatives"
     )
-    clip: Annotated[float, Field(gt=0)] = Field(
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="norm to which gradients are clipped"
     )
     exemplars: Count = Field(5, description="exemplar-replay: real cases kept of each earlier site")
@@ -313,7 +314,7 @@ def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
     try:
         return StudyPlan.model_validate_json(text)
     except ValidationError as error:
-        lines = [_fault(content, fault) for fault in error.errors()]
+        lines = plan_faults.describe(StudyPlan, content, error)
         raise PlanError(f"plan '{origin}' is not valid:\n  " + "\n  ".join(lines)) from error
 
 
@@ -337,39 +338,3 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
                 f"override '{override}': '{part}' is a value, not a table. Name a key of a table."
             )
     table[path[-1]] = value
-
-
-def _fault(content: dict[str, Any], fault: Any) -> str:
-    where = [part for part in fault["loc"] if isinstance(part, str | int)]
-    key = ".".join(str(part) for part in where) or "(plan)"
-    if fault["type"] == "extra_forbidden":
-        allowed = ", ".join(sorted(_section(where[:-1]).model_fields))
-        return f"'{key}' (= {_value(content, where)!r}) is not a known key; allowed here: {allowed}"
-    if fault["type"] == "missing":
-        about = _section(where[:-1]).model_fields[str(where[-1])].description
-        return f"'{key}' is missing and has no default" + (f": {about}" if about else "")
-    message = fault["msg"].removeprefix("Value error, ")
-    if not where:
-        return str(message)
-    return f"'{key}' (= {_value(content, where)!r}): {message}"
-
-
-def _section(where: list[str | int]) -> type[BaseModel]:
-    model: type[BaseModel] = StudyPlan
-    for part in where:
-        annotation = model.model_fields[str(part)].annotation
-        model = (
-            annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel)
-            else model
-        )
-    return model
-
-
-def _value(content: Any, where: list[str | int]) -> Any:
-    for part in where:
-        try:
-            content = content[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return content

@@ -232,9 +232,10 @@ def test_a_study_cut_after_any_event_ends_the_same(
             raise _Cut
         append(journal, event)
 
-    with monkeypatch.context() as patch, pytest.raises(_Cut):
+    with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", appends)
-        _run(tiny_plan, folder)
+        with pytest.raises(_Cut):
+            _run(tiny_plan, folder)
     assert len(read_events(folder / JOURNAL)) == num_events
     with (folder / JOURNAL).open("ab") as file:
         file.write(torn)
