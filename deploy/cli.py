@@ -90,6 +90,9 @@ def simulate(
 ) -> None:
     """Take one model through all sites of a study on this machine, and write the report.
 
+    STUDY.toml is a study plan, or the name of a packaged one (`wardround plan list`); without it the
+    demo runs on mock sites.
+
     Writes OUT/report.json, OUT/report.html and OUT/replay/SITE/*.png, and prints the results
     matrix: Dice on every site after every visit.
 
@@ -174,6 +177,8 @@ def report(
 ) -> None:
     """Write report.json and report.html of a study anew from its journal, and print the results.
 
+    DIR is the folder of a study, such as out/simulate.
+
     Works while a study runs and after it was stopped: every full row of the matrix is shown.
 
     Try:
@@ -220,6 +225,8 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Run several methods on the same study and write the table: means and spread over the seeds.
+
+    STUDY.toml is the plan to vary, or the name of a packaged one, such as benchmark.
 
     Each study has its own folder OUT/METHOD/seed-N/order-N and is resumed if it is there, so the
     same command goes on after an interruption. Writes OUT/table.json and OUT/table.md.
@@ -271,6 +278,10 @@ def _note(text: str) -> None:
 
 def main() -> None:
     """Run the command and end the process with its exit status."""
+    # Threads that wait by spinning stall each other as soon as another process wants the core:
+    # with two threads beside one busy process a training step took 25 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     command = typer.main.get_command(app)
     try:
         status = command.main(prog_name="wardround", standalone_mode=False)

@@ -209,9 +209,7 @@ class Visit:
             return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
 
         prompts = [_prompt(site) for site in self.order.visited]
-        key = self._key(
-            "denoiser", parent=self._digests("denoiser", *prompts), flip=self.plan.augmentation.flip
-        )
+        key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
         result = self.memo.recall(key, trained)
         self.metrics[Metric.DENOISER_LOSS] = result.numbers["loss"]
         weights = {

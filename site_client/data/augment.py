@@ -2,7 +2,8 @@
 
 The stack follows BigAug (Zhang et al. 2020, arXiv:1906.03347): each of gamma, bias field, noise,
 blur, brightness and sharpening is applied to a sample with probability one half. Every method of a
-study gets the same augmentation, so that none is favoured; the denoiser's batches get flips alone.
+study gets the same augmentation, so that none is favoured; the denoiser sees none of it and
+learns each site as it is.
 """
 
 import torch

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
-from wardround.site_client.data.augment import flip
 from wardround.site_client.learning.denoiser import Denoiser, join, separate
 from wardround.site_client.learning.pool import Batch, Pool, draw
 
@@ -197,21 +196,18 @@ class _Batches:
     def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size
         num_generated = size // 2 if self.earlier else 0
-        parts = [self._flipped(draw([self.own], size - num_generated, sample_size, self.generator))]
+        parts = [self._joined(draw([self.own], size - num_generated, sample_size, self.generator))]
         prompts = [prompt_PW.expand(size - num_generated, -1, -1)]
         if num_generated:
             pools = [site.pairs for site in self.earlier]
             replayed = draw(pools, num_generated, sample_size, self.generator)
-            parts.append(self._flipped(replayed))
+            parts.append(self._joined(replayed))
             prompts.append(torch.stack([site.prompt_PW for site in self.earlier])[replayed.group_B])
         generated_B = torch.arange(size) >= size - num_generated
         return torch.cat(parts), torch.cat(prompts), generated_B
 
-    def _flipped(self, batch: Batch) -> Tensor:
-        images, labels = batch.images_BCX, batch.labels_BX
-        if self.plan.augmentation.flip:
-            images, labels = flip(images, labels, self.generator)
-        return join(images, labels, len(self.plan.task.classes))
+    def _joined(self, batch: Batch) -> Tensor:
+        return join(batch.images_BCX, batch.labels_BX, len(self.plan.task.classes))
 
 
 class _Average:
