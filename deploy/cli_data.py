@@ -68,6 +68,8 @@ def check(
 ) -> None:
     """Say what is wrong with data sets and how to mend it, before any training.
 
+    FOLDERS are sites, or folders that hold sites.
+
     Reads every file. Ends with status 4 if anything is at fault, 0 if a study could use all of it.
 
     Layouts: nnU-Net v2 (dataset.json, imagesTr, labelsTr), Medical Segmentation Decathlon, and
@@ -108,6 +110,8 @@ def fingerprint(
     ] = Format.TEXT,
 ) -> None:
     """Describe each site in numbers: shapes, spacing, intensities, how much each label fills.
+
+    FOLDER is one site, or a folder that holds sites.
 
     The numbers stay on this machine. Compare them between sites before a study.
 

@@ -35,6 +35,10 @@ def new(
 ) -> None:
     """Look at the sites' folders and write a commented plan that fits them.
 
+    DATA_ROOT is a folder with one folder per site, or one site's own folder. A site's files lie as
+    in nnU-Net v2 (dataset.json, imagesTr, labelsTr), as in the Medical Segmentation Decathlon, or
+    as plain images/ and labels/ with matching names.
+
     Dimensions, channels, classes and grid come from the files; everything else is a default with
     its meaning beside it. Works for PNG and NIfTI, 2-D and 3-D, one class or several.
 
