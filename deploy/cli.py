@@ -90,8 +90,8 @@ def simulate(
 ) -> None:
     """Take one model through all sites of a study on this machine, and write the report.
 
-    STUDY.toml is a study plan, or the name of a packaged one (`wardround plan list`); without it the
-    demo runs on mock sites.
+    STUDY.toml is a study plan or the name of a packaged one (`wardround plan list`). Without it
+    the demo runs on mock sites.
 
     Writes OUT/report.json, OUT/report.html and OUT/replay/SITE/*.png, and prints the results
     matrix: Dice on every site after every visit.
