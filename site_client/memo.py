@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,14 @@ FORMAT = "wardround.memo.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a phase produced: tensors, numbers, and the seconds it took when it was computed."""
+    """What a phase produced: tensors and numbers.
+
+    `saved_seconds` is 0 where it was computed just now; where it was kept, what computing it took.
+    """
 
     tensors: dict[str, Tensor]
     numbers: dict[str, float]
+    saved_seconds: float = 0.0
 
 
 class Memo:
@@ -47,20 +52,22 @@ class Memo:
         kept = _load(path)
         if kept is not None:
             return kept
+        start = time.perf_counter()
         result = compute()
-        self._save(path, result)
+        self._save(path, result, time.perf_counter() - start)
         return result
 
     def _digest(self, key: Mapping[str, Any]) -> str:
         text = json.dumps({"format": FORMAT, **key}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _save(self, path: Path, result: Result) -> None:
+    def _save(self, path: Path, result: Result, seconds: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         os.close(handle)
         tensors = {key: tensor.contiguous() for key, tensor in result.tensors.items()}
-        save_file(tensors, name, metadata={"numbers": json.dumps(result.numbers)})
+        metadata = {"numbers": json.dumps(result.numbers), "seconds": json.dumps(seconds)}
+        save_file(tensors, name, metadata=metadata)
         Path(name).replace(path)
 
 
@@ -71,6 +78,11 @@ def _load(path: Path) -> Result | None:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Result(tensors=tensors, numbers=json.loads(file.metadata()["numbers"]))
+            metadata = file.metadata()
+            return Result(
+                tensors=tensors,
+                numbers=json.loads(metadata["numbers"]),
+                saved_seconds=json.loads(metadata["seconds"]),
+            )
     except (SafetensorError, OSError, KeyError, ValueError):
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from wardround.shared import codec
-from wardround.shared.checkpoint import Manifest, chunks_of, ref_of, verify_header
+from wardround.shared.checkpoint import Manifest, chunks_of, ref_of, verify_header, verify_parts
 from wardround.shared.errors import CheckpointError
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
@@ -20,7 +20,7 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
-from wardround.site_client.data.cases import SiteData
+from wardround.site_client.data.cases import SiteData, digest_of
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
@@ -72,6 +72,7 @@ class Site:
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
+        verify_parts(message.parent, expected)
         parent = {part.name: _fetch(link, part) for part in message.parent.parts}
         for name, data in parent.items():
             verify_header(name, data, expected[name])
@@ -134,9 +135,14 @@ class Site:
             checkpoint_digest=message.checkpoint.digest,
             num_cases=len(self.data.heldout),
             classes=scores,
-            data_digest=self.data.digest,
+            data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))
+
+    def _heldout_digest(self) -> str:
+        """Return what names the held-out cases within this study and means nothing outside it."""
+        keyed = f"{self.plan.digest()}:{digest_of(self.data.heldout)}"
+        return hashlib.sha256(keyed.encode()).hexdigest()
 
     def _prepare_torch(self) -> None:
         """Fix what decides whether two runs are bit-equal."""

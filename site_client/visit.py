@@ -62,6 +62,7 @@ class Visit:
     watch: Watch
     metrics: dict[Metric, float] = field(default_factory=dict)
     seconds: dict[Phase, float] = field(default_factory=dict)
+    saved_seconds: float = 0.0
 
     def run(self) -> dict[str, bytes]:
         """Make the visit and return the parts of the new checkpoint."""
@@ -113,7 +114,7 @@ class Visit:
                     tensors={"images": pairs.images_NCX, "labels": pairs.labels_NX}, numbers={}
                 )
 
-            kept = self.memo.recall(
+            kept = self._recall(
                 self._key(
                     "replay", site=site_id, denoiser_of=self._digests("denoiser", _prompt(site_id))
                 ),
@@ -158,7 +159,7 @@ class Visit:
             borrowed=[self.borrowed[site].digest for site in sorted(self.borrowed)],
             denoiser_settings=self._sections("denoiser") if remembered else None,
         )
-        result = self.memo.recall(key, trained)
+        result = self._recall(key, trained)
         self.metrics[Metric.SEGMENTER_LOSS] = result.numbers["loss"]
         if "cosine_first" in result.numbers:
             self.metrics[Metric.GRADIENT_COSINE_FIRST] = result.numbers["cosine_first"]
@@ -210,7 +211,7 @@ class Visit:
 
         prompts = [_prompt(site) for site in self.order.visited]
         key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
-        result = self.memo.recall(key, trained)
+        result = self._recall(key, trained)
         self.metrics[Metric.DENOISER_LOSS] = result.numbers["loss"]
         weights = {
             name.removeprefix("denoiser."): tensor
@@ -221,6 +222,11 @@ class Visit:
             "denoiser": pack(weights),
             _prompt(self.order.site_id): pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
         }
+
+    def _recall(self, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
+        result = self.memo.recall(key, compute)
+        self.saved_seconds += result.saved_seconds
+        return result
 
     def _stream(self, purpose: str, *more: str) -> torch.Generator:
         """Return the generator for `purpose` at this place in the checkpoint's lineage."""
@@ -253,10 +259,11 @@ class Visit:
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[Callable[[int, int], None]]:
+        """Time a phase; what the memo spared counts as the time it took when it was computed."""
         self.watch(phase, 0, 0)
-        start = time.perf_counter()
+        start, saved = time.perf_counter(), self.saved_seconds
         yield lambda step, steps: self.watch(phase, step, steps)
-        self.seconds[phase] = time.perf_counter() - start
+        self.seconds[phase] = time.perf_counter() - start + self.saved_seconds - saved
 
 
 def _relabelled(pairs: Pool, segmenter: torch.nn.Module, plan: StudyPlan) -> Pool:
