@@ -121,7 +121,7 @@ class Segmenter(_Section):
     batch_size: Annotated[int, Field(ge=2)] = Field(
         16, description="samples a step, replay included"
     )
-    learning_rate: Rate = 2e-3
+    learning_rate: Rate = 4e-3
 
 
 class Denoiser(_Section):
@@ -134,10 +134,10 @@ class Denoiser(_Section):
         "prompt trains",
     )
     channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field(
-        (32, 64, 96), description="channels per level; multiples of 16"
+        (64, 128), description="channels per level; multiples of 16"
     )
     fold: Literal[1, 2, 4] = Field(
-        2, description="in-plane pixels folded into channels before the network"
+        4, description="in-plane pixels folded into channels before the network"
     )
     prompt_tokens: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="tokens in a site's prompt"
@@ -145,8 +145,8 @@ class Denoiser(_Section):
     prompt_width: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="numbers in a token")
     first_steps: Count = Field(600, description="training steps of the first visit")
     steps: Count = Field(400, description="training steps of each later visit")
-    batch_size: Annotated[int, Field(ge=2)] = 16
-    learning_rate: Rate = 5e-4
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="running average of weights, which is what travels"
@@ -164,7 +164,8 @@ class Replay(_Section):
 
     samples_per_site: Count = 64
     labels: Literal["joint", "segmenter"] = Field(
-        "joint", description="joint: drawn with the image; segmenter: by the network that arrives"
+        "segmenter",
+        description="segmenter: by the network that arrives; joint: drawn with the image",
     )
 
 
@@ -173,7 +174,7 @@ class Method(_Section):
 
     name: Literal["finetune", "joint", "exemplar-replay", "diffusion-replay", "smd"] = "smd"
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        1e-2, description="length of the look-ahead step"
+        0.1, description="length of the look-ahead step"
     )
     orientational: Weight = Field(
         1.0, description="weight of the alignment incoming -> earlier sites"
@@ -239,13 +240,6 @@ class StudyPlan(_Section):
     def _parts_fit(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites must differ from each other, got {list(self.sites)}")
-        fold = self.denoiser.fold * 2 ** (len(self.denoiser.channels) - 1)
-        if any(side % fold for side in self.task.sample_size):
-            raise ValueError(
-                f"denoiser.fold (= {self.denoiser.fold}) and {len(self.denoiser.channels)} "
-                f"denoiser.channels need "
-                f"sides divisible by {fold}, got {list(self.task.sample_size)}"
-            )
         if self.denoiser.timesteps % self.denoiser.sampling_steps:
             raise ValueError(
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "

@@ -111,7 +111,7 @@ class Visit:
                     watch=progress,
                 )
                 return Result(
-                    tensors={"images": pairs.images_NCX, "labels": pairs.labels_NX}, numbers={}
+                    tensors={"images": pairs.images_NCX, "targets": pairs.targets_NKX}, numbers={}
                 )
 
             kept = self._recall(
@@ -120,7 +120,7 @@ class Visit:
                 ),
                 drawn,
             )
-            pairs = Pool(images_NCX=kept.tensors["images"], labels_NX=kept.tensors["labels"])
+            pairs = Pool(images_NCX=kept.tensors["images"], targets_NKX=kept.tensors["targets"])
             remembered.append(Remembered(prompt_PW=prompt_PW, pairs=pairs))
         self.metrics[Metric.REPLAYED_PAIRS] = float(each * len(remembered))
         return remembered
@@ -267,9 +267,9 @@ class Visit:
 
 
 def _relabelled(pairs: Pool, segmenter: torch.nn.Module, plan: StudyPlan) -> Pool:
-    """Return the generated images with the labels that the arriving segmenter gives them."""
-    labels = probabilities(segmenter, pairs.images_NCX, plan.task).argmax(dim=1)
-    return Pool(images_NCX=pairs.images_NCX, labels_NX=labels)
+    """Return the generated images with the probabilities that the arriving segmenter gives them."""
+    targets_NKX = probabilities(segmenter, pairs.images_NCX, plan.task)
+    return Pool(images_NCX=pairs.images_NCX, targets_NKX=targets_NKX)
 
 
 def _prompt(site_id: str) -> str:

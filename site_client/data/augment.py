@@ -16,25 +16,25 @@ from wardround.shared.plan import Augmentation
 
 
 def augment(
-    images_BCX: Tensor, labels_BX: Tensor, config: Augmentation, generator: torch.Generator
+    images_BCX: Tensor, targets_BKX: Tensor, config: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return augmented copies of a batch.
 
     Args:
         images_BCX: Images in [-1, 1].
-        labels_BX: Labels, int64.
+        targets_BKX: Targets, moved as the images are.
         config: Which augmentations are on.
         generator: The stream of every draw.
     """
     if config.flip:
-        images_BCX, labels_BX = flip(images_BCX, labels_BX, generator)
+        images_BCX, targets_BKX = flip(images_BCX, targets_BKX, generator)
     if config.intensity:
         images_BCX = intensity_stack(images_BCX, generator)
-    return images_BCX, labels_BX
+    return images_BCX, targets_BKX
 
 
 def flip(
-    images_BCX: Tensor, labels_BX: Tensor, generator: torch.Generator
+    images_BCX: Tensor, targets_BKX: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Mirror half of the samples, drawn at random, along the first in-plane axis.
 
@@ -42,7 +42,7 @@ def flip(
     """
     chosen_B = torch.rand(len(images_BCX), generator=generator) < 0.5
     images = torch.where(_as(chosen_B, images_BCX), images_BCX.flip(2), images_BCX)
-    return images, torch.where(_as(chosen_B, labels_BX), labels_BX.flip(1), labels_BX)
+    return images, torch.where(_as(chosen_B, targets_BKX), targets_BKX.flip(2), targets_BKX)
 
 
 def intensity_stack(images_BCX: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ Gradients = tuple[Tensor, ...]
 
 def gradient_of(segmenter: nn.Module, batch: Batch) -> tuple[float, Gradients]:
     """Return the loss on `batch` and its gradient at the weights, one tensor a parameter."""
-    loss = segmentation_loss(segmenter(batch.images_BCX), batch.labels_BX)
+    loss = segmentation_loss(segmenter(batch.images_BCX), batch.targets_BKX)
     return float(loss.detach()), torch.autograd.grad(loss, list(segmenter.parameters()))
 
 
@@ -58,7 +58,7 @@ def look_ahead(
         for (name, weight), direction in zip(weights.items(), clipped(step, clip), strict=True)
     }
     loss = segmentation_loss(
-        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX
+        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.targets_BKX
     )
     return float(loss.detach()), torch.autograd.grad(loss, list(ahead.values()))
 
@@ -75,13 +75,13 @@ def _second_order(
     if not isinstance(inner, Batch):
         raise TypeError("the second-order look-ahead needs the inner batch, not its gradient")
     theta = list(weights.values())
-    inner_loss = segmentation_loss(segmenter(inner.images_BCX), inner.labels_BX)
+    inner_loss = segmentation_loss(segmenter(inner.images_BCX), inner.targets_BKX)
     step = clipped(torch.autograd.grad(inner_loss, theta, create_graph=True), clip)
     ahead = {
         name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)
     }
     loss = segmentation_loss(
-        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.labels_BX
+        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.targets_BKX
     )
     return float(loss.detach()), torch.autograd.grad(loss, theta)
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import Task
-from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.pool import Pool, labelled
 
 # B batch, C channels (image then classes), X spatial axes, P prompt tokens, W prompt width
 
@@ -31,6 +31,7 @@ class Denoiser(nn.Module):
     def __init__(self, task: Task, config: DenoiserConfig) -> None:
         super().__init__()
         self.fold = config.fold
+        self.divisor = config.fold * 2 ** (len(config.channels) - 1)
         self.spatial_dims = task.spatial_dims
         channels = (task.input_channels + len(task.classes)) * self.fold**task.spatial_dims
         self.unet = DiffusionModelUNet(
@@ -51,8 +52,10 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy_BCX: Tensor, timesteps_B: Tensor, prompt_BPW: Tensor) -> Tensor:
         """Return the predicted clean pairs, shaped as `noisy_BCX`."""
-        unet = self.unet
-        h = unet.conv_in(self._folded(noisy_BCX))
+        unet, size = self.unet, noisy_BCX.shape[2:]
+        # Sides that folding and halving do not divide are padded with zeros and cut back after.
+        padding = [pad for side in reversed(size) for pad in (0, -side % self.divisor)]
+        h = unet.conv_in(self._folded(F.pad(noisy_BCX, padding)))
         embedding = unet.time_embed(
             get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype)
         )
@@ -68,7 +71,8 @@ class Denoiser(nn.Module):
             h = block(
                 hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
             )
-        return self._unfolded(unet.out(h))
+        whole = (slice(None), slice(None), *(slice(side) for side in size))
+        return self._unfolded(unet.out(h))[whole]
 
     def _folded(self, x_BCX: Tensor) -> Tensor:
         f = self.fold
@@ -98,12 +102,9 @@ def new_prompt(config: DenoiserConfig, earlier: list[Tensor], generator: torch.G
     return torch.stack(earlier).mean(0) + 0.3 * noise
 
 
-def join(images_BCX: Tensor, labels_BX: Tensor, num_classes: int) -> Tensor:
+def join(images_BCX: Tensor, targets_BKX: Tensor) -> Tensor:
     """Return image and label map as one tensor (B, C + classes, *X) in [-1, 1]."""
-    classes = torch.arange(1, num_classes + 1).reshape(1, -1, *([1] * (labels_BX.dim() - 1)))
-    return torch.cat(
-        [images_BCX, (labels_BX[:, None] == classes).to(images_BCX.dtype) * 2 - 1], dim=1
-    )
+    return torch.cat([images_BCX, targets_BKX[:, 1:] * 2 - 1], dim=1)
 
 
 def separate(pairs_BCX: Tensor, num_classes: int) -> Pool:
@@ -111,4 +112,4 @@ def separate(pairs_BCX: Tensor, num_classes: int) -> Pool:
     images, maps = pairs_BCX[:, :-num_classes], pairs_BCX[:, -num_classes:]
     strength, index = maps.max(dim=1)
     labels = torch.where(strength > 0, index + 1, torch.zeros_like(index))
-    return Pool(images_NCX=images.clamp(-1, 1), labels_NX=labels)
+    return labelled(images.clamp(-1, 1), labels, num_classes)

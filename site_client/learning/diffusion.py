@@ -207,7 +207,7 @@ class _Batches:
         return torch.cat(parts), torch.cat(prompts), generated_B
 
     def _joined(self, batch: Batch) -> Tensor:
-        return join(batch.images_BCX, batch.labels_BX, len(self.plan.task.classes))
+        return join(batch.images_BCX, batch.targets_BKX)
 
 
 class _Average:

@@ -1,5 +1,8 @@
 """A pool of training samples and the batches drawn from it.
 
+A target gives each pixel a probability per class: one for the class of a label, shares where a
+network gave the label.
+
 A pool holds one site's samples (its own, its exemplars, or the pairs generated under its prompt). A
 batch is drawn from one or several pools, cropped to the plan's sample size where the samples are
 larger.
@@ -10,18 +13,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wardround.shared.errors import TrainingError
 
-# N samples in a pool, B samples in a batch, C channels, X the spatial axes
+# N samples in a pool, B samples in a batch, C channels, K background and classes, X spatial axes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Samples of one site: images (N, C, *X) float32 in [-1, 1], labels (N, *X) int64."""
+    """Samples of one site: images (N, C, *X) in [-1, 1], targets (N, 1 + classes, *X) in [0, 1]."""
 
     images_NCX: Tensor
-    labels_NX: Tensor
+    targets_NKX: Tensor
 
     def __post_init__(self) -> None:
         if len(self.images_NCX) == 0:
@@ -32,13 +36,24 @@ class Pool:
     def __len__(self) -> int:
         return len(self.images_NCX)
 
+    @property
+    def labels_NX(self) -> Tensor:  # noqa: N802  a shape suffix, as in Samples
+        """Return the most probable class of each pixel, (N, *X) int64."""
+        return self.targets_NKX.argmax(dim=1)
+
+
+def labelled(images_NCX: Tensor, labels_NX: Tensor, num_classes: int) -> Pool:
+    """Return the pool of `images_NCX` whose targets are the labels, (N, *X) int64, for certain."""
+    targets_NXK = F.one_hot(labels_NX, num_classes + 1)
+    return Pool(images_NCX=images_NCX, targets_NKX=targets_NXK.movedim(-1, 1).to(torch.float32))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Samples with the group (0: the visited site, k: the k-th earlier site) each came from."""
 
     images_BCX: Tensor
-    labels_BX: Tensor
+    targets_BKX: Tensor
     group_B: Tensor
 
     def __len__(self) -> int:
@@ -48,7 +63,7 @@ class Batch:
         """Return the samples where `mask_B` (B,) is true."""
         return Batch(
             images_BCX=self.images_BCX[mask_B],
-            labels_BX=self.labels_BX[mask_B],
+            targets_BKX=self.targets_BKX[mask_B],
             group_B=self.group_B[mask_B],
         )
 
@@ -57,7 +72,7 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     """Return one batch with the samples of all."""
     return Batch(
         images_BCX=torch.cat([batch.images_BCX for batch in batches]),
-        labels_BX=torch.cat([batch.labels_BX for batch in batches]),
+        targets_BKX=torch.cat([batch.targets_BKX for batch in batches]),
         group_B=torch.cat([batch.group_B for batch in batches]),
     )
 
@@ -81,13 +96,13 @@ def draw(
     """
     turn = torch.randperm(len(pools), generator=generator)
     owners = turn[torch.arange(batch_size) % len(pools)].sort().values
-    images, labels = [], []
+    images, targets = [], []
     for owner in owners.tolist():
         pool = pools[owner]
         index = int(torch.randint(len(pool), (1,), generator=generator))
         corner = [
             slice(start, start + side)
-            for side, full in zip(sample_size, pool.labels_NX.shape[1:], strict=True)
+            for side, full in zip(sample_size, pool.targets_NKX.shape[2:], strict=True)
             for start in (
                 int(torch.randint(full - side + 1, (1,), generator=generator))
                 if full > side
@@ -95,7 +110,9 @@ def draw(
             )
         ]
         images.append(pool.images_NCX[(index, slice(None), *corner)])
-        labels.append(pool.labels_NX[(index, *corner)])
+        targets.append(pool.targets_NKX[(index, slice(None), *corner)])
     return Batch(
-        images_BCX=torch.stack(images), labels_BX=torch.stack(labels), group_B=owners + first_group
+        images_BCX=torch.stack(images),
+        targets_BKX=torch.stack(targets),
+        group_B=owners + first_group,
     )

@@ -8,15 +8,16 @@ from wardround.shared import seeds
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case
 from wardround.site_client.data.preprocess import to_samples
-from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.pool import Pool, labelled
 
 
 def case_pool(cases: Sequence[Case], task: Task) -> Pool:
     """Return every sample (slice or volume) of `cases` on the working grid."""
     samples = [to_samples(case, task) for case in cases]
-    return Pool(
-        images_NCX=torch.cat([sample.images_NCX for sample in samples]),
-        labels_NX=torch.cat([sample.labels_NX for sample in samples]),
+    return labelled(
+        torch.cat([sample.images_NCX for sample in samples]),
+        torch.cat([sample.labels_NX for sample in samples]),
+        len(task.classes),
     )
 
 

@@ -47,15 +47,16 @@ def _strides(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
     return strides
 
 
-_dice_loss = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+# With squares in the denominator a soft target is met best by the same probabilities.
+_dice_loss = DiceLoss(include_background=False, softmax=True, squared_pred=True, batch=True)
 
 
-def segmentation_loss(logits_BKX: Tensor, labels_BX: Tensor) -> Tensor:
+def segmentation_loss(logits_BKX: Tensor, targets_BKX: Tensor) -> Tensor:
     """Return half cross-entropy, half batch Dice loss of the foreground classes.
 
     Args:
         logits_BKX: (B, 1 + classes, *X).
-        labels_BX: (B, *X) int64.
+        targets_BKX: Probabilities of the same shape.
     """
-    dice: Tensor = _dice_loss(logits_BKX, labels_BX[:, None])
-    return 0.5 * F.cross_entropy(logits_BKX, labels_BX) + 0.5 * dice
+    dice: Tensor = _dice_loss(logits_BKX, targets_BKX)
+    return 0.5 * F.cross_entropy(logits_BKX, targets_BKX) + 0.5 * dice

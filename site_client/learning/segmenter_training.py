@@ -99,8 +99,8 @@ def _batches(
 
 
 def _augmented(batch: Batch, plan: StudyPlan, generator: torch.Generator) -> Batch:
-    images, labels = augment(batch.images_BCX, batch.labels_BX, plan.augmentation, generator)
-    return Batch(images_BCX=images, labels_BX=labels, group_B=batch.group_B)
+    images, targets = augment(batch.images_BCX, batch.targets_BKX, plan.augmentation, generator)
+    return Batch(images_BCX=images, targets_BKX=targets, group_B=batch.group_B)
 
 
 def _tenth(values: list[float]) -> int:

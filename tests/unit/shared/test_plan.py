@@ -126,7 +126,6 @@ def test_every_fault_is_named_at_once():
         ("task.patch_size", [128, 128], "larger than working_size"),
         ("denoiser.channels", [17, 32], "multiples of 16"),
         ("denoiser.sampling_steps", 7, "must divide denoiser.timesteps"),
-        ("task.working_size", [72, 64], "divisible by"),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_refused(path, value, fault):

@@ -13,7 +13,7 @@ def stream(seed: int = 0) -> torch.Generator:
 
 def a_batch(size: tuple[int, ...] = (16, 12)) -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.rand((64, 2, *size), generator=stream(1)) * 2 - 1
-    return images, (images[:, 0] > 0).long()
+    return images, (images[:, :1] > 0).float()
 
 
 def test_with_everything_off_nothing_changes() -> None:
@@ -26,7 +26,7 @@ def test_with_everything_off_nothing_changes() -> None:
 def test_a_flip_moves_image_and_label_alike_and_about_half_of_the_samples() -> None:
     images, labels = a_batch()
     flipped, flipped_labels = flip(images, labels, stream())
-    assert torch.equal((flipped[:, 0] > 0).long(), flipped_labels)
+    assert torch.equal((flipped[:, :1] > 0).float(), flipped_labels)
     moved = (flipped != images).flatten(1).any(1)
     assert torch.equal(flipped[moved], images[moved].flip(2))
     assert 16 < int(moved.sum()) < 48

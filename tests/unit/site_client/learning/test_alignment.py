@@ -32,9 +32,9 @@ def batch(seed: int, *, size: int = 4, group: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn((size, 1, 8, 8), generator=generator, dtype=torch.float64)
     labels = (images[:, 0] + 0.3 * seed > 0.2).long()
-    return Batch(
-        images_BCX=images, labels_BX=labels, group_B=torch.full((size,), group, dtype=torch.long)
-    )
+    targets = torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).double()
+    group_B = torch.full((size,), group, dtype=torch.long)
+    return Batch(images_BCX=images, targets_BKX=targets, group_B=group_B)
 
 
 def same(first: alignment.Gradients, second: alignment.Gradients) -> bool:
@@ -112,7 +112,7 @@ def explicit_gradient(
 ) -> alignment.Gradients:
     """Gradient of L_B - alpha <g_A, g_B>; with `half`, g_A held constant."""
     theta = list(segmenter.parameters())
-    losses = [alignment.segmentation_loss(segmenter(x.images_BCX), x.labels_BX) for x in (a, b)]
+    losses = [alignment.segmentation_loss(segmenter(x.images_BCX), x.targets_BKX) for x in (a, b)]
     g_a, g_b = (torch.autograd.grad(loss, theta, create_graph=True) for loss in losses)
     if half:
         g_a = tuple(g.detach() for g in g_a)

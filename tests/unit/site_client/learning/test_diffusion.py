@@ -20,7 +20,7 @@ from wardround.site_client.learning.diffusion import (
     new_schedule,
     train_denoiser,
 )
-from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.pool import Pool, labelled
 
 
 def a_plan(**denoiser: object) -> plans.StudyPlan:
@@ -52,7 +52,7 @@ def a_pool(value: float, count: int = 6) -> Pool:
     images = torch.full((count, 1, 16, 16), value)
     labels = torch.zeros((count, 16, 16), dtype=torch.long)
     labels[:, 4:8, 4:8], labels[:, 8:12, 8:12] = 1, 2
-    return Pool(images_NCX=images, labels_NX=labels)
+    return labelled(images, labels, 2)
 
 
 def stream(seed: int = 0) -> torch.Generator:
@@ -86,7 +86,7 @@ def moved(before: torch.nn.Module, after: torch.nn.Module) -> bool:
 
 def test_image_and_label_map_survive_being_joined_and_separated() -> None:
     pool = a_pool(0.25)
-    back = separate(join(pool.images_NCX, pool.labels_NX, 2), 2)
+    back = separate(join(pool.images_NCX, pool.targets_NKX), 2)
 
     assert torch.equal(back.images_NCX, pool.images_NCX)
     assert torch.equal(back.labels_NX, pool.labels_NX)
@@ -99,11 +99,19 @@ def test_where_no_class_is_above_zero_the_label_is_background() -> None:
     assert separate(pair, 2).labels_NX.item() == 1
 
 
-@pytest.mark.parametrize("dims", ["2d", "2.5d", "3d"])
-def test_drawn_pairs_have_the_sample_size_and_valid_values(dims: str) -> None:
-    size = [16, 16, 8] if dims == "3d" else [16, 16]
+@pytest.mark.parametrize(
+    ("dims", "size"),
+    [
+        ("2d", [16, 16]),
+        ("2.5d", [16, 24]),
+        ("3d", [16, 16, 8]),
+        ("3d", [16, 16, 7]),
+        ("2d", [24, 40]),
+    ],
+)
+def test_drawn_pairs_have_the_sample_size_and_valid_values(dims: str, size: list[int]) -> None:
     task = plans.Task(dims=dims, classes=("one", "two"), working_size=tuple(size))
-    plan = a_plan().model_copy(update={"task": task})
+    plan = a_plan(fold=4).model_copy(update={"task": task})
     denoiser = build_denoiser(task, plan.denoiser, seed=0).eval()
     pool = draw_pairs(denoiser, torch.zeros(2, 8), 3, plan=plan, generator=stream())
 
@@ -201,9 +209,7 @@ def test_two_prompts_of_one_denoiser_draw_what_their_sites_look_like() -> None:
 
 def test_a_loss_that_is_not_finite_is_an_error_that_names_the_setting() -> None:
     plan = a_plan()
-    broken = Pool(
-        images_NCX=torch.full((2, 1, 16, 16), float("nan")), labels_NX=a_pool(0, 2).labels_NX
-    )
+    broken = labelled(torch.full((2, 1, 16, 16), float("nan")), a_pool(0, 2).labels_NX, 2)
     denoiser = build_denoiser(plan.task, plan.denoiser, seed=0)
     with pytest.raises(TrainingError, match=r"denoiser\.learning_rate"):
         train_denoiser(

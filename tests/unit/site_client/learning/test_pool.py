@@ -4,14 +4,12 @@ import pytest
 import torch
 
 from wardround.shared.errors import TrainingError
-from wardround.site_client.learning.pool import Pool, concatenate, draw
+from wardround.site_client.learning.pool import Pool, concatenate, draw, labelled
 
 
 def a_pool(value: float, *, count: int = 3, size: tuple[int, ...] = (8, 8)) -> Pool:
-    return Pool(
-        images_NCX=torch.full((count, 1, *size), value),
-        labels_NX=torch.full((count, *size), int(value), dtype=torch.long),
-    )
+    labels = torch.full((count, *size), int(value), dtype=torch.long)
+    return labelled(torch.full((count, 1, *size), value), labels, 5)
 
 
 def stream(seed: int = 0) -> torch.Generator:
@@ -41,11 +39,11 @@ def test_groups_count_on_from_the_first_group() -> None:
 
 def test_image_and_label_are_cropped_at_the_same_place() -> None:
     grid = torch.arange(144).reshape(12, 12)
-    pool = Pool(images_NCX=grid[None, None].float(), labels_NX=grid[None])
+    pool = labelled(grid[None, None].float(), grid[None], 143)
     batch = draw([pool], 32, (8, 8), stream())
     assert batch.images_BCX.shape == (32, 1, 8, 8)
-    assert torch.equal(batch.images_BCX[:, 0].long(), batch.labels_BX)
-    assert len(batch.labels_BX[:, 0, 0].unique()) > 5
+    assert torch.equal(batch.images_BCX[:, 0].long(), batch.targets_BKX.argmax(1))
+    assert len(batch.images_BCX[:, 0, 0, 0].unique()) > 5
 
 
 def test_the_same_stream_draws_the_same_batch() -> None:
@@ -70,3 +68,11 @@ def test_concatenating_and_selecting_keep_samples_with_their_groups() -> None:
 def test_an_empty_pool_is_an_error() -> None:
     with pytest.raises(TrainingError, match="empty"):
         a_pool(0, count=0)
+
+
+def test_a_label_is_a_target_for_certain_and_comes_back() -> None:
+    labels = torch.tensor([[[0, 1], [2, 1]]])
+    pool = labelled(torch.zeros(1, 1, 2, 2), labels, 2)
+    assert pool.targets_NKX.shape == (1, 3, 2, 2)
+    assert torch.equal(pool.targets_NKX.sum(1), torch.ones(1, 2, 2))
+    assert torch.equal(pool.labels_NX, labels)
