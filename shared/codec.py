@@ -51,7 +51,7 @@ _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.GRADIENT_COSINE_FIRST: report_pb2.METRIC_GRADIENT_COSINE_FIRST,
     Metric.GRADIENT_COSINE_LAST: report_pb2.METRIC_GRADIENT_COSINE_LAST,
     Metric.REPLAYED_PAIRS: report_pb2.METRIC_REPLAYED_PAIRS,
-    Metric.REPLAY_ACCEPTANCE: report_pb2.METRIC_REPLAY_ACCEPTANCE,
+    Metric.REPLAY_AGREEMENT: report_pb2.METRIC_REPLAY_AGREEMENT,
 }
 _PHASE_OF: Mapping[int, Phase] = {number: phase for phase, number in _PHASES.items()}
 _METRIC_OF: Mapping[int, Metric] = {number: metric for metric, number in _METRICS.items()}

@@ -52,7 +52,7 @@ TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 CLASS_NAME = re.compile(r"[A-Za-z0-9_ -]{1,32}")
 PART_NAME = re.compile(rf"{'|'.join(_FIXED_PARTS)}|{re.escape(PROMPT)}{_SITE}")
 _COSINES = (Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST)
-_SHARES = (Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_ACCEPTANCE)
+_SHARES = (Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_AGREEMENT)
 
 
 def check(message: Message) -> None:

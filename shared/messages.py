@@ -31,7 +31,7 @@ class Metric(Enum):
     GRADIENT_COSINE_FIRST = "gradient_cosine_first"  # [-1, 1], incoming against replay, first tenth
     GRADIENT_COSINE_LAST = "gradient_cosine_last"  # [-1, 1], last tenth
     REPLAYED_PAIRS = "replayed_pairs"  # count
-    REPLAY_ACCEPTANCE = "replay_acceptance"  # [0, 1], share of drawn pairs that were kept
+    REPLAY_AGREEMENT = "replay_agreement"  # [0, 1], Dice of drawn labels and the arriving segmenter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

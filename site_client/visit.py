@@ -183,9 +183,15 @@ class Visit:
                 exemplar_pool(self.borrowed[site].train, self.plan, site)
                 for site in self.order.visited
             ]
-        if self.plan.replay.labels == "segmenter":
-            return [own], [_relabelled(site.pairs, segmenter, self.plan) for site in remembered]
-        return [own], [site.pairs for site in remembered]
+        given = [probabilities(segmenter, site.pairs.images_NCX, task) for site in remembered]
+        if remembered:
+            self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)
+        if self.plan.replay.labels == "joint":
+            return [own], [site.pairs for site in remembered]
+        return [own], [
+            Pool(images_NCX=site.pairs.images_NCX, targets_NKX=targets_NKX)
+            for site, targets_NKX in zip(remembered, given, strict=True)
+        ]
 
     def _train_denoiser(
         self, remembered: list[Remembered], watch: Callable[[int, int], None]
@@ -266,10 +272,12 @@ class Visit:
         self.seconds[phase] = time.perf_counter() - start + self.saved_seconds - saved
 
 
-def _relabelled(pairs: Pool, segmenter: torch.nn.Module, plan: StudyPlan) -> Pool:
-    """Return the generated images with the probabilities that the arriving segmenter gives them."""
-    targets_NKX = probabilities(segmenter, pairs.images_NCX, plan.task)
-    return Pool(images_NCX=pairs.images_NCX, targets_NKX=targets_NKX)
+def _agreement(remembered: list[Remembered], given: list[Tensor]) -> float:
+    """Return the Dice of drawn labels against the arriving segmenter's, all foreground as one."""
+    drawn = torch.cat([site.pairs.labels_NX for site in remembered]) > 0
+    found = torch.cat([targets_NKX.argmax(dim=1) for targets_NKX in given]) > 0
+    total = int(drawn.sum() + found.sum())
+    return 2 * int((drawn & found).sum()) / total if total else 1.0
 
 
 def _prompt(site_id: str) -> str:

@@ -57,7 +57,7 @@ specs = st.lists(
 
 
 def _values(metric):
-    bounded = {Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_ACCEPTANCE}
+    bounded = {Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_AGREEMENT}
     if metric in bounded:
         return st.floats(0, 1)
     if metric in {Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST}:

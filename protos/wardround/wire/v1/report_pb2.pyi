@@ -88,8 +88,8 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     """The same cosine, mean of the last tenth of the steps, in [-1, 1]."""
     METRIC_REPLAYED_PAIRS: _Metric.ValueType  # 7
     """How many generated pairs were used."""
-    METRIC_REPLAY_ACCEPTANCE: _Metric.ValueType  # 8
-    """Share of the drawn pairs that were kept, in [0, 1]."""
+    METRIC_REPLAY_AGREEMENT: _Metric.ValueType  # 8
+    """Dice between the labels drawn with generated images and those of the arriving segmenter, in [0, 1]."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """Every number a visit report may carry."""
@@ -110,8 +110,8 @@ METRIC_GRADIENT_COSINE_LAST: Metric.ValueType  # 6
 """The same cosine, mean of the last tenth of the steps, in [-1, 1]."""
 METRIC_REPLAYED_PAIRS: Metric.ValueType  # 7
 """How many generated pairs were used."""
-METRIC_REPLAY_ACCEPTANCE: Metric.ValueType  # 8
-"""Share of the drawn pairs that were kept, in [0, 1]."""
+METRIC_REPLAY_AGREEMENT: Metric.ValueType  # 8
+"""Dice between the labels drawn with generated images and those of the arriving segmenter, in [0, 1]."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 @_typing.final
