@@ -219,6 +219,6 @@ def _fsync_folder(folder: Path) -> None:
 
 def _faulty(path: Path, number: int, why: str) -> JournalError:
     return JournalError(
-        f"journal '{path}', line {number}: {why}. "
+        f"journal '{path}', line {number}: {why.rstrip('.')}. "
         f"A journal is never edited; restore it from a copy."
     )
