@@ -156,8 +156,11 @@ class Visit:
             "segmenter",
             parent=self._digests(),
             sections=self._sections("segmenter", "augmentation", "method", "replay"),
-            borrowed=[self.borrowed[site].digest for site in sorted(self.borrowed)],
-            denoiser_settings=self._sections("denoiser") if remembered else None,
+            borrowed=[
+                (site, self.borrowed[site].digest)
+                for site in self.plan.sites
+                if site in self.borrowed
+            ],
         )
         result = self._recall(key, trained)
         self.metrics[Metric.SEGMENTER_LOSS] = result.numbers["loss"]
