@@ -53,7 +53,9 @@ class Remaining:
     """How long the rest of the study will take, from the pace of what has been seen of it.
 
     The pace is seconds per step of each phase, as last measured. Before a phase that takes most of
-    the time (segmenter, denoiser) has been seen once there is no estimate.
+    the time (segmenter, denoiser) has been seen once there is no estimate. The denoiser trains side
+    by side with the segmenter, so that its phase begins with many steps done: those count for the
+    pace of later visits, where it will be so again, and not for what is left of this one.
     """
 
     def __init__(self, plan: StudyPlan, clock: Clock = time.monotonic) -> None:
@@ -62,6 +64,7 @@ class Remaining:
         self._draws = plan.method.name in ("diffusion-replay", "smd")
         self._seconds_per_step: dict[Phase, float] = {}
         self._started: tuple[Progress, float] | None = None
+        self._counted: tuple[int, float] | None = None
         self._now: Progress | None = None
         self._first: tuple[int, float] | None = None
         self._visit_seconds: float | None = None
@@ -74,12 +77,24 @@ class Remaining:
                 self._visit_seconds = time_s - self._first[1]
             self._first = (progress.visit, time_s)
         if self._started is None or not _same_phase(self._started[0], progress):
-            self._started = (progress, time_s)
+            self._leave_phase(time_s)
+            self._started, self._counted = (progress, time_s), None
+        if self._counted is None and progress.total:
+            self._counted = (progress.step, time_s)
         first, begun = self._started
         if progress.step > first.step:
             pace = (time_s - begun) / (progress.step - first.step)
             self._seconds_per_step[progress.phase] = pace
         self._now = progress
+
+    def _leave_phase(self, time_s: float) -> None:
+        """Take note of a phase that was over before its first step was told."""
+        if self._started is None:
+            return
+        first, begun = self._started
+        steps = self._steps(first.phase, first.visit)
+        if steps and first.phase not in self._seconds_per_step:
+            self._seconds_per_step[first.phase] = (time_s - begun) / steps
 
     def seconds(self) -> float | None:
         """Return the seconds left, or None while nobody can know."""
@@ -88,13 +103,20 @@ class Remaining:
             return None
         # A site announces a phase with total 0, before it knows the steps.
         total = now.total or self._steps(now.phase, now.visit)
-        rest = self._phase_seconds(now.phase, total - now.step)
+        rest = self._rest(now, total - now.step)
         later = list(Phase)[list(Phase).index(now.phase) + 1 :]
         ahead = [self._expected(phase, now.visit) for phase in later]
         visits = [self._visit(n) for n in range(now.visit + 1, len(self._plan.sites) + 1)]
         parts = [rest, *ahead, *visits]
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
+
+    def _rest(self, now: Progress, steps: int) -> float | None:
+        """Return the seconds for `steps` more steps at the pace since steps were first counted."""
+        if self._counted is None or now.step <= self._counted[0]:
+            return self._phase_seconds(now.phase, steps)
+        step, time_s = self._counted
+        return (self._clock() - time_s) / (now.step - step) * steps
 
     def fraction(self) -> float:
         """Return the share of the study that is done, in [0, 1], counting training steps alone."""

@@ -192,7 +192,9 @@ class Method(_Section):
 class Compute(_Section):
     """What makes two runs bit-equal on one kind of machine."""
 
-    threads: Annotated[int, Field(ge=1, le=256)] = Field(2, description="torch threads of a site")
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="torch threads of each training; segmenter and denoiser train side by side"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the denoiser's arithmetic"
     )

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-FORMAT = "wardround.memo.1"
+FORMAT = "wardround.memo.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,9 @@
 """One visit, top to bottom: what a site does when the model comes round.
 
 Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own
-cases and replay, train the denoiser and the own prompt, score the result, release it through the
-egress guard, commit. Each phase is a pure function of its inputs, kept in the memo, so that a visit
-cut anywhere ends in the same bytes.
+cases and replay and, side by side with it, the denoiser and the own prompt, score the result,
+release it through the egress guard, commit. Each phase is a pure function of its inputs, kept in
+the memo, so that a visit cut anywhere ends in the same bytes.
 """
 
 import time
@@ -35,8 +35,18 @@ from wardround.site_client.learning.weights import (
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
+from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Denoised:
+    """What training the denoiser gave: checkpoint parts, the loss, and what it took."""
+
+    parts: dict[str, bytes]
+    loss: float
+    seconds: float
 
 
 @dataclass(kw_only=True)
@@ -74,11 +84,7 @@ class Visit:
             )
         with self._phase(Phase.REPLAY) as watch:
             remembered = self._replay(watch)
-        with self._phase(Phase.SEGMENTER) as watch:
-            parts = {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
-        if "denoiser" in self.parent:
-            with self._phase(Phase.DENOISER) as watch:
-                parts |= self._train_denoiser(remembered, watch)
+        parts = self._train(segmenter, remembered)
         with self._phase(Phase.EVALUATE) as watch:
             fill_network(segmenter, parts["segmenter"])
             self.metrics[Metric.DICE_AFTER] = _mean_dice(
@@ -124,6 +130,21 @@ class Visit:
             remembered.append(Remembered(prompt_PW=prompt_PW, pairs=pairs))
         self.metrics[Metric.REPLAYED_PAIRS] = float(each * len(remembered))
         return remembered
+
+    def _train(self, segmenter: torch.nn.Module, remembered: list[Remembered]) -> dict[str, bytes]:
+        """Train segmenter and denoiser side by side: neither needs what the other becomes."""
+        if "denoiser" not in self.parent:
+            with self._phase(Phase.SEGMENTER) as watch:
+                return {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
+        with alongside(lambda watch: self._train_denoiser(remembered, watch)) as denoiser:
+            with self._phase(Phase.SEGMENTER) as watch:
+                parts = {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
+            self.watch(Phase.DENOISER, 0, 0)
+            trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
+        # What the denoiser took longer than the segmenter, so that phases add up to the visit.
+        self.seconds[Phase.DENOISER] = max(0.0, trained.seconds - self.seconds[Phase.SEGMENTER])
+        self.metrics[Metric.DENOISER_LOSS] = trained.loss
+        return parts | trained.parts
 
     def _train_segmenter(
         self,
@@ -198,7 +219,10 @@ class Visit:
 
     def _train_denoiser(
         self, remembered: list[Remembered], watch: Callable[[int, int], None]
-    ) -> dict[str, bytes]:
+    ) -> _Denoised:
+        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing."""
+        start_s = time.perf_counter()
+        torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
         denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
         fill_network(denoiser, self.parent["denoiser"])
 
@@ -220,17 +244,20 @@ class Visit:
 
         prompts = [_prompt(site) for site in self.order.visited]
         key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
-        result = self._recall(key, trained)
-        self.metrics[Metric.DENOISER_LOSS] = result.numbers["loss"]
+        result = self.memo.recall(key, trained)
         weights = {
             name.removeprefix("denoiser."): tensor
             for name, tensor in result.tensors.items()
             if name.startswith("denoiser.")
         }
-        return {
-            "denoiser": pack(weights),
-            _prompt(self.order.site_id): pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
-        }
+        return _Denoised(
+            parts={
+                "denoiser": pack(weights),
+                _prompt(self.order.site_id): pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
+            },
+            loss=result.numbers["loss"],
+            seconds=time.perf_counter() - start_s + result.saved_seconds,
+        )
 
     def _recall(self, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
         result = self.memo.recall(key, compute)

@@ -138,6 +138,7 @@ def train_denoiser(
             {"params": [prompt], "lr": config.prompt_learning_rate, "weight_decay": 0.0},
         ],
         weight_decay=1e-4,
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _warm_then_fall(step, steps)
@@ -221,8 +222,7 @@ class _Average:
     def update(self, denoiser: Denoiser, prompt: Tensor) -> None:
         self.updates += 1
         step = 1 - min(self.decay, self.updates / (self.updates + 10))
-        for kept, current in zip(self.denoiser.parameters(), denoiser.parameters(), strict=True):
-            kept.lerp_(current, step)
+        torch._foreach_lerp_(list(self.denoiser.parameters()), list(denoiser.parameters()), step)
         self.prompt_PW.lerp_(prompt, step)
 
 

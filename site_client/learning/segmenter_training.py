@@ -49,7 +49,9 @@ def train_segmenter(
     """
     config = plan.segmenter
     parameters = list(segmenter.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=1e-4, fused=True
+    )
     # OneCycleLR divides by zero where its warm-up is exactly one step long.
     warm_up = 0.2 if config.steps == 10 else 0.1
     schedule = torch.optim.lr_scheduler.OneCycleLR(

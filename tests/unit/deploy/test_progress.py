@@ -50,6 +50,31 @@ def test_the_time_left_is_the_pace_times_the_steps_still_to_go() -> None:
     assert remaining.seconds() == pytest.approx(20 + 10 + 20)
 
 
+def test_steps_done_side_by_side_do_not_count_for_what_is_left() -> None:
+    clock = Clock()
+    remaining = watch.Remaining(study(), clock)
+    remaining.update(at(1, Phase.SEGMENTER, 0, 10))
+    clock.time_s = 10.0
+    remaining.update(at(1, Phase.SEGMENTER, 10, 10))
+    remaining.update(at(1, Phase.DENOISER, 0, 0))
+    remaining.update(at(1, Phase.DENOISER, 10, 20))
+    clock.time_s = 14.0
+    remaining.update(at(1, Phase.DENOISER, 12, 20))
+    # here 8 steps at 2 s; visit 2: segmenter 10 at 1 s, denoiser 10 at 4 s for 12 steps
+    assert remaining.seconds() == pytest.approx(16 + 10 + 10 * 4 / 12)
+
+
+def test_a_denoiser_that_is_done_with_the_segmenter_takes_no_time_later_either() -> None:
+    clock = Clock()
+    remaining = watch.Remaining(study(), clock)
+    remaining.update(at(1, Phase.SEGMENTER, 0, 10))
+    clock.time_s = 10.0
+    remaining.update(at(1, Phase.SEGMENTER, 10, 10))
+    remaining.update(at(1, Phase.DENOISER, 0, 0))
+    remaining.update(at(1, Phase.EVALUATE, 0, 0))
+    assert remaining.seconds() == pytest.approx(10)
+
+
 def test_a_method_without_a_denoiser_waits_for_none() -> None:
     clock = Clock()
     remaining = watch.Remaining(study("finetune"), clock)
