@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
 from wardround.shared import checkpoint
-from wardround.shared.checkpoint import PROMPT
 from wardround.shared.errors import CheckpointError, WireError
 from wardround.shared.messages import (
     CheckpointUpload,
@@ -63,7 +62,7 @@ def expected_parts(
         The tensors that each of its parts must hold.
 
     Raises:
-        CheckpointError: Other parts than the manifest's, another site's prompt changed, or more
+        CheckpointError: Other parts than the manifest's, a part of another site changed, or more
             bytes than the plan allows.
     """
     expected = state.manifest.expected((*action.visited, action.site_id))
@@ -71,10 +70,11 @@ def expected_parts(
     parent = {part.name: part for part in action.parent.parts}
     changed = [part for part in upload.checkpoint.parts if part != parent.get(part.name)]
     for part in changed:
-        if part.name.startswith(PROMPT) and part.name != PROMPT + action.site_id:
+        _, _, of_site = part.name.partition(".")
+        if of_site not in ("", action.site_id):
             raise CheckpointError(
-                f"site '{action.site_id}', visit {action.visit}: changed '{part.name}', the prompt "
-                f"of another site. A visit trains the prompt of its own site alone."
+                f"site '{action.site_id}', visit {action.visit}: changed '{part.name}', a part "
+                f"of another site. A visit makes the prompt and labeller of its own site alone."
             )
     size = sum(part.size_bytes for part in changed)
     if size > plan.release.byte_budget:

@@ -23,6 +23,7 @@ from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
 CHUNK_BYTES = 2**20
 MAX_HEADER_BYTES = 16 * 2**20
 PROMPT = "prompt."
+LABELLER = "labeller."
 ITEM_BYTES: Mapping[str, int] = {
     "F64": 8,
     "F32": 4,
@@ -46,28 +47,35 @@ class Manifest:
     Attributes:
         parts: Part name ("segmenter", "denoiser", "method") to its tensors in name order.
         prompt: The tensors of each site's prompt, in name order; empty where there are no prompts.
+        labeller: Likewise of each site's labeller, the segmenter as it left that site.
     """
 
     parts: Mapping[str, tuple[TensorSpec, ...]]
     prompt: tuple[TensorSpec, ...] = ()
+    labeller: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Put parts and tensors in name order, so that equal manifests have equal bytes."""
         ordered = {name: _by_name(self.parts[name]) for name in sorted(self.parts)}
         object.__setattr__(self, "parts", ordered)
         object.__setattr__(self, "prompt", _by_name(self.prompt))
+        object.__setattr__(self, "labeller", _by_name(self.labeller))
 
     def expected(self, visited: Sequence[str]) -> Mapping[str, tuple[TensorSpec, ...]]:
         """Return part name -> tensors of a checkpoint that has visited the sites `visited`."""
-        prompts = {PROMPT + site_id: self.prompt for site_id in visited} if self.prompt else {}
-        return {**self.parts, **prompts}
+        kinds = ((PROMPT, self.prompt), (LABELLER, self.labeller))
+        of_sites = {kind + site_id: specs for site_id in visited for kind, specs in kinds if specs}
+        return {**self.parts, **of_sites}
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values from which `from_json` makes an equal manifest."""
-        return {
+        content: dict[str, Any] = {
             "parts": {name: [_spec_json(s) for s in specs] for name, specs in self.parts.items()},
             "prompt": [_spec_json(s) for s in self.prompt],
         }
+        if self.labeller:  # left out where empty, so that older manifests keep their digests
+            content["labeller"] = [_spec_json(s) for s in self.labeller]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Manifest":
@@ -77,11 +85,12 @@ class Manifest:
             CheckpointError: It is of another form.
         """
         try:
-            if set(content) != {"parts", "prompt"}:
-                raise KeyError(f"keys {sorted(content)}, expected ['parts', 'prompt']")
+            if not {"parts", "prompt"} <= set(content) <= {"parts", "prompt", "labeller"}:
+                raise KeyError(f"keys {sorted(content)}, expected parts, prompt, perhaps labeller")
             return cls(
                 parts={name: _specs(specs) for name, specs in content["parts"].items()},
                 prompt=_specs(content["prompt"]),
+                labeller=_specs(content.get("labeller", [])),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(

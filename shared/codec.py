@@ -159,6 +159,7 @@ def decode_manifest(data: bytes) -> Manifest:
     manifest = Manifest(
         parts={part.name: _specs(part.tensors) for part in record.parts},
         prompt=_specs(record.prompt),
+        labeller=_specs(record.labeller),
     )
     rules.check(manifest)
     _same_spelling(manifest, data)
@@ -333,6 +334,7 @@ def _manifest_record(manifest: Manifest) -> checkpoint_pb2.Manifest:
             for name, specs in manifest.parts.items()
         ],
         prompt=_spec_records(manifest.prompt),
+        labeller=_spec_records(manifest.labeller),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, assert_never
 
-from wardround.shared.checkpoint import ITEM_BYTES, PROMPT, Manifest, digest_of
+from wardround.shared.checkpoint import ITEM_BYTES, LABELLER, PROMPT, Manifest, digest_of
 from wardround.shared.errors import WireError
 from wardround.shared.messages import (
     CheckpointRef,
@@ -50,7 +50,9 @@ STUDY_ID = re.compile(r"[a-z][a-z0-9-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 CLASS_NAME = re.compile(r"[A-Za-z0-9_ -]{1,32}")
-PART_NAME = re.compile(rf"{'|'.join(_FIXED_PARTS)}|{re.escape(PROMPT)}{_SITE}")
+PART_NAME = re.compile(
+    rf"{'|'.join(_FIXED_PARTS)}|({re.escape(PROMPT)}|{re.escape(LABELLER)}){_SITE}"
+)
 _COSINES = (Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST)
 _SHARES = (Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_AGREEMENT)
 
@@ -158,6 +160,7 @@ def _check_manifest(manifest: Manifest) -> None:
         _tensors(name, specs, least=1)
     _length("parts", manifest.parts, 1, len(_FIXED_PARTS))
     _tensors("prompt", manifest.prompt, least=0)
+    _tensors("labeller", manifest.labeller, least=0)
 
 
 def _tensors(part: str, specs: Sequence[TensorSpec], *, least: int) -> None:

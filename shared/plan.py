@@ -128,7 +128,7 @@ class Denoiser(_Section):
     """The diffusion model that draws image and label map together under a site's prompt."""
 
     mode: Literal["replay", "distill", "frozen"] = Field(
-        "replay",
+        "distill",
         description="replay: trains on, half of each batch generated; distill: the previous "
         "denoiser is the teacher on generated samples; frozen: after the first site only the "
         "prompt trains",
@@ -163,9 +163,10 @@ class Replay(_Section):
     """How many pairs are drawn from each earlier site's prompt, and who labels them."""
 
     samples_per_site: Count = 64
-    labels: Literal["joint", "segmenter"] = Field(
-        "segmenter",
-        description="segmenter: by the network that arrives; joint: drawn with the image",
+    labels: Literal["site", "arriving", "joint"] = Field(
+        "site",
+        description="site: by the segmenter as it left the pair's site, which travels as the "
+        "site's labeller; arriving: by the segmenter that arrives; joint: drawn with the image",
     )
 
 

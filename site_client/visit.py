@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wardround.shared import seeds
+from wardround.shared.checkpoint import LABELLER, PROMPT
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData
@@ -90,6 +91,8 @@ class Visit:
             self.metrics[Metric.DICE_AFTER] = _mean_dice(
                 evaluate(segmenter, self.data.heldout, self.plan.task, watch)
             )
+        if "denoiser" in parts and self.plan.replay.labels == "site":
+            parts[LABELLER + self.order.site_id] = parts["segmenter"]
         return {**self.parent, **parts}
 
     def _replay(self, watch: Callable[[int, int], None]) -> list[Remembered]:
@@ -100,7 +103,7 @@ class Visit:
         fill_network(denoiser, self.parent["denoiser"])
         each, remembered = self.plan.replay.samples_per_site, []
         for place, site_id in enumerate(self.order.visited):
-            prompt_PW = unpack(self.parent[_prompt(site_id)])[PROMPT_TENSOR]
+            prompt_PW = unpack(self.parent[PROMPT + site_id])[PROMPT_TENSOR]
 
             def drawn(
                 site_id: str = site_id, prompt_PW: Tensor = prompt_PW, place: int = place
@@ -122,7 +125,7 @@ class Visit:
 
             kept = self._recall(
                 self._key(
-                    "replay", site=site_id, denoiser_of=self._digests("denoiser", _prompt(site_id))
+                    "replay", site=site_id, denoiser_of=self._digests("denoiser", PROMPT + site_id)
                 ),
                 drawn,
             )
@@ -207,15 +210,28 @@ class Visit:
                 exemplar_pool(self.borrowed[site].train, self.plan, site)
                 for site in self.order.visited
             ]
-        given = [probabilities(segmenter, site.pairs.images_NCX, task) for site in remembered]
-        if remembered:
-            self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)
+        if not remembered:
+            return [own], []
+        given = [
+            probabilities(labeller, site.pairs.images_NCX, task)
+            for labeller, site in zip(self._labellers(segmenter), remembered, strict=True)
+        ]
+        self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)
         if self.plan.replay.labels == "joint":
             return [own], [site.pairs for site in remembered]
         return [own], [
             Pool(images_NCX=site.pairs.images_NCX, targets_NKX=targets_NKX)
             for site, targets_NKX in zip(remembered, given, strict=True)
         ]
+
+    def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
+        """Yield who labels each earlier site's pairs."""
+        for site_id in self.order.visited:
+            if self.plan.replay.labels == "site":
+                labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+                yield fill_network(labeller, self.parent[LABELLER + site_id])
+            else:
+                yield segmenter
 
     def _train_denoiser(
         self, remembered: list[Remembered], watch: Callable[[int, int], None]
@@ -242,7 +258,7 @@ class Visit:
             tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
             return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
 
-        prompts = [_prompt(site) for site in self.order.visited]
+        prompts = [PROMPT + site for site in self.order.visited]
         key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
         result = self.memo.recall(key, trained)
         weights = {
@@ -253,7 +269,7 @@ class Visit:
         return _Denoised(
             parts={
                 "denoiser": pack(weights),
-                _prompt(self.order.site_id): pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
+                PROMPT + self.order.site_id: pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
             },
             loss=result.numbers["loss"],
             seconds=time.perf_counter() - start_s + result.saved_seconds,
@@ -303,15 +319,11 @@ class Visit:
 
 
 def _agreement(remembered: list[Remembered], given: list[Tensor]) -> float:
-    """Return the Dice of drawn labels against the arriving segmenter's, all foreground as one."""
+    """Return the Dice of drawn labels against those given, all foreground as one."""
     drawn = torch.cat([site.pairs.labels_NX for site in remembered]) > 0
     found = torch.cat([targets_NKX.argmax(dim=1) for targets_NKX in given]) > 0
     total = int(drawn.sum() + found.sum())
     return 2 * int((drawn & found).sum()) / total if total else 1.0
-
-
-def _prompt(site_id: str) -> str:
-    return f"prompt.{site_id}"
 
 
 def _mean_dice(scores: Any) -> float:

@@ -31,7 +31,7 @@ def make_genesis(plan: StudyPlan) -> Genesis:
         plan.task, plan.segmenter, seeds.derive(plan.seed, "genesis", "segmenter")
     )
     parts = {"segmenter": pack_network(segmenter)}
-    prompt = None
+    prompt = labeller = None
     if uses_denoiser(plan):
         denoiser = build_denoiser(
             plan.task, plan.denoiser, seeds.derive(plan.seed, "genesis", "denoiser")
@@ -40,7 +40,9 @@ def make_genesis(plan: StudyPlan) -> Genesis:
         prompt = pack(
             {PROMPT_TENSOR: torch.zeros(plan.denoiser.prompt_tokens, plan.denoiser.prompt_width)}
         )
-    return Genesis(parts=parts, manifest=manifest_of(parts, prompt))
+        if plan.replay.labels == "site":
+            labeller = parts["segmenter"]
+    return Genesis(parts=parts, manifest=manifest_of(parts, prompt, labeller))
 
 
 def uses_denoiser(plan: StudyPlan) -> bool:

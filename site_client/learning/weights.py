@@ -53,9 +53,12 @@ def fill_network(network: nn.Module, data: bytes) -> nn.Module:
     return network.eval()
 
 
-def manifest_of(parts: Mapping[str, bytes], prompt: bytes | None) -> Manifest:
-    """Return the manifest that checkpoints of `parts`, with prompts like `prompt`, fit."""
+def manifest_of(
+    parts: Mapping[str, bytes], prompt: bytes | None, labeller: bytes | None
+) -> Manifest:
+    """Return the manifest that checkpoints of `parts`, and site parts like those given, fit."""
     return Manifest(
         parts={name: read_header(data) for name, data in parts.items()},
         prompt=read_header(prompt) if prompt is not None else (),
+        labeller=read_header(labeller) if labeller is not None else (),
     )

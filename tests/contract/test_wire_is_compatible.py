@@ -85,6 +85,11 @@ MESSAGES = {
         },
         prompt=(TensorSpec(name="tokens", shape=(4, 64), dtype="F32"),),
     ),
+    "manifest_labelled": Manifest(
+        parts={"segmenter": (TensorSpec(name="out.bias", shape=(2,), dtype="F32"),)},
+        prompt=(TensorSpec(name="tokens", shape=(4, 64), dtype="F32"),),
+        labeller=(TensorSpec(name="out.bias", shape=(2,), dtype="F32"),),
+    ),
 }
 
 
@@ -97,7 +102,7 @@ def golden(repository) -> Path:
 def test_golden_bytes_are_read_and_written_as_ever(golden, name):
     message = MESSAGES[name]
     data = (golden / f"{name}.binpb").read_bytes()
-    kind = name.removesuffix("_suppressed")
+    kind = name.removesuffix("_suppressed").removesuffix("_labelled")
     assert getattr(codec, f"decode_{kind}")(data) == message
     assert codec.encode(message) == data
 

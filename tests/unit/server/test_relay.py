@@ -185,7 +185,7 @@ def test_a_visit_may_not_change_the_prompt_of_another_site(relay, world):
     _evaluate_row(relay, world, 1)
     relay.next_order()
     changed = save({"tokens": np.full((1, 2), 9, np.float32)})
-    with pytest.raises(CheckpointError, match="the prompt of another site"):
+    with pytest.raises(CheckpointError, match="a part of another site"):
         _deliver(relay, world, 2, prompt_ada=changed)
 
 

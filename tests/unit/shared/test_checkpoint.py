@@ -194,6 +194,21 @@ def test_a_manifest_without_prompts_expects_none():
     assert set(manifest.expected(("bmc", "hk"))) == {"segmenter"}
 
 
+def test_a_manifest_with_labellers_expects_one_of_each_visited_site():
+    manifest = Manifest(parts={"segmenter": (BIAS,)}, prompt=(WEIGHT,), labeller=(BIAS,))
+    assert manifest.expected(("bmc",)) == {
+        "segmenter": (BIAS,),
+        "prompt.bmc": (WEIGHT,),
+        "labeller.bmc": (BIAS,),
+    }
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+
+
+def test_a_manifest_without_labellers_keeps_the_digest_it_had_before_there_were_any():
+    manifest = Manifest(parts={"segmenter": (BIAS,)}, prompt=(WEIGHT,))
+    assert set(manifest.to_json()) == {"parts", "prompt"}
+
+
 def test_a_manifest_comes_back_from_its_json_whatever_the_order_it_was_given_in():
     first = Manifest(parts={"segmenter": (WEIGHT, BIAS), "denoiser": (BIAS,)}, prompt=(BIAS,))
     second = Manifest(parts={"denoiser": (BIAS,), "segmenter": (BIAS, WEIGHT)}, prompt=(BIAS,))

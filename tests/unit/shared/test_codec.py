@@ -40,7 +40,9 @@ counts = st.integers(0, 2**31 - 1)
 visits = st.integers(1, 2**31 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 distances = st.none() | st.floats(0, 1e6)
-part_names = st.sampled_from(["segmenter", "denoiser", "method"]) | site_ids.map("prompt.{}".format)
+part_names = st.sampled_from(["segmenter", "denoiser", "method"]) | st.builds(
+    "{}.{}".format, st.sampled_from(["prompt", "labeller"]), site_ids
+)
 parts = st.builds(PartRef, name=part_names, digest=digests, size_bytes=st.integers(0, 2**48))
 checkpoints = st.lists(parts, min_size=1, max_size=6, unique_by=lambda p: p.name).map(ref_of)
 specs = st.lists(
@@ -127,6 +129,7 @@ messages = st.one_of(
             st.sampled_from(["segmenter", "denoiser", "method"]), specs, min_size=1
         ),
         prompt=st.just(()) | specs,
+        labeller=st.just(()) | specs,
     ),
 )
 

@@ -88,6 +88,7 @@ class Manifest(_message.Message):
 
     PARTS_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    LABELLER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartTensors]:
         """The parts every checkpoint of the study has, in name order. No name occurs twice."""
@@ -96,15 +97,20 @@ class Manifest(_message.Message):
     def prompt(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """The tensors of each site's prompt, one shape for all sites. Empty for methods that have no prompt."""
 
+    @_builtins.property
+    def labeller(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
+        """The tensors of each site's labeller, the segmenter as it left that site. Empty where replay is labelled otherwise."""
+
     def __init__(
         self,
         *,
         parts: _abc.Iterable[Global___PartTensors] | None = ...,
         prompt: _abc.Iterable[Global___TensorSpec] | None = ...,
+        labeller: _abc.Iterable[Global___TensorSpec] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labeller", b"labeller", "parts", b"parts", "prompt", b"prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -120,7 +126,7 @@ class PartRef(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the part: "segmenter", "denoiser", "method" or "prompt." and a site identifier."""
+    """Name of the part: "segmenter", "denoiser", "method", or "prompt." or "labeller." and a site identifier."""
     digest: _builtins.str
     """SHA-256 of the file: 64 lower-case hexadecimal digits."""
     size_bytes: _builtins.int
