@@ -8,7 +8,9 @@
     |- EgressRefused              6  something would have left the site that may not
     |- WireError                  7  a message cannot be decoded or breaks the wire contract
     |- JournalError               8  the study's journal cannot be read or does not fit the plan
-    '- TrainingError              9  learning went wrong (a loss that is not finite, an empty batch)
+    |- TrainingError              9  learning went wrong (a loss that is not finite, an empty batch)
+    |- IdentityError             10  a certificate is missing, not valid, or of the wrong role
+    '- ConnectionLost            11  the other end cannot be reached
 
 A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files
 and keys; it never holds tensor contents.
@@ -67,3 +69,15 @@ class TrainingError(WardroundError):
     """Learning went wrong at a site."""
 
     exit_status = 9
+
+
+class IdentityError(WardroundError):
+    """A certificate is missing, expired, revoked, of another holder or of the wrong role."""
+
+    exit_status = 10
+
+
+class ConnectionLost(WardroundError):
+    """The other end cannot be reached, or stopped answering; trying again may help."""
+
+    exit_status = 11
