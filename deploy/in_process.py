@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wardround.server.journal import Journal
+from wardround.server import study_folder
 from wardround.server.relay import Order, Relay
-from wardround.server.store import ArtefactStore
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.link import SiteGateway
 from wardround.shared.messages import PartRef, Progress
 from wardround.shared.plan import StudyPlan
 
-JOURNAL = "journal"
-CHECKPOINTS = "checkpoints"
+JOURNAL = study_folder.JOURNAL
+CHECKPOINTS = study_folder.CHECKPOINTS
 _SHOWN_DIFFERENCES = 6
 
 
@@ -114,25 +113,21 @@ def open_study(
         raise UsageError(
             f"folder '{directory}' cannot be made: {error.strerror}. Name another folder."
         ) from error
-    with Journal(directory / JOURNAL) as journal:
-        if journal.events and not resume:
+    with study_folder.hold(directory, on_progress=on_progress) as (relay, store):
+        if relay.has_study and not resume:
             raise JournalError(
                 f"'{directory}' holds a study already. Add --resume to go on with it, or name "
                 f"another folder with --out."
             )
-        store = ArtefactStore(directory / CHECKPOINTS)
-        store.sweep()
-        relay = Relay(journal, store, on_progress=on_progress)
         if relay.has_study:
-            _verify_same_study(relay, plan, manifest, store)
+            _verify_same_study(relay, plan, manifest)
+            study_folder.verify_last_checkpoint(relay, store)
         else:
             relay.create_study(plan, manifest, genesis)
         yield relay
 
 
-def _verify_same_study(
-    relay: Relay, plan: StudyPlan, manifest: Manifest, store: ArtefactStore
-) -> None:
+def _verify_same_study(relay: Relay, plan: StudyPlan, manifest: Manifest) -> None:
     state = relay.state
     if state.plan_digest != plan.digest():
         there, here = json.loads(state.plan), json.loads(plan.canonical())
@@ -145,12 +140,6 @@ def _verify_same_study(
             f"the study in this folder passes other tensors around (manifest "
             f"{state.manifest.digest()}, here {manifest.digest()}). "
             f"Resume with the release of wardround that it was started with."
-        )
-    gone = [part.name for part in state.checkpoint.parts if not store.has(part)]
-    if gone:
-        raise JournalError(
-            f"the last checkpoint of the study is not whole: {', '.join(gone)} missing under "
-            f"'{CHECKPOINTS}'. Restore the folder from a copy."
         )
 
 

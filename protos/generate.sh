@@ -16,5 +16,7 @@ if [[ "$got" != "$want" ]]; then
 fi
 
 # protoc looks for its mypy plug-in on PATH, and it lies beside the interpreter.
-PATH="$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd):$PATH" "$PYTHON" -m grpc_tools.protoc -Iprotos \
-  --python_out="$out" --mypy_out="$out" protos/wardround/wire/v1/*.proto
+export PATH="$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd):$PATH"
+"$PYTHON" -m grpc_tools.protoc -Iprotos --python_out="$out" --mypy_out="$out" protos/wardround/wire/v1/*.proto
+# Only this file has a service; the others would give empty modules.
+"$PYTHON" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" --mypy_grpc_out="$out" protos/wardround/wire/v1/relay.proto

@@ -54,6 +54,21 @@ class Order:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedPart:
+    """A part that the site whose turn it is has announced.
+
+    Attributes:
+        part: What its bytes must be.
+        check: Raises `CheckpointError` for a file that is not what the manifest allows.
+        announced: All parts of the announcement.
+    """
+
+    part: PartRef
+    check: Callable[[Path], None]
+    announced: tuple[PartRef, ...]
+
+
 class Relay:
     """One study at the coordinator.
 
@@ -138,6 +153,15 @@ class Relay:
             )
         )
 
+    def due_site(self) -> str | None:
+        """Return the site whose turn it is, or None where nothing is left for any site."""
+        action = next_action(self.state)
+        return action.site_id if isinstance(action, MakeVisit | EvaluateAt) else None
+
+    def is_visit_due(self) -> bool:
+        """Return whether what is due is a visit."""
+        return isinstance(next_action(self.state), MakeVisit)
+
     def next_order(self) -> Order | None:
         """Return what is to be done now, or None when the study is complete.
 
@@ -165,14 +189,25 @@ class Relay:
             CheckpointError: The file is gone or damaged.
             WireError: The site has no order with this part.
         """
+        if part not in self._ordered_parts(site_id):
+            raise _not_ordered(site_id, part.name)
+        return self._store.read(part)
+
+    def ordered_part(self, site_id: str, digest: str) -> PartRef:
+        """Return the part with this digest of the checkpoint that `site_id` is to work on.
+
+        Raises:
+            WireError: The site has no order with this part.
+        """
+        for part in self._ordered_parts(site_id):
+            if part.digest == digest:
+                return part
+        raise _not_ordered(site_id, digest)
+
+    def _ordered_parts(self, site_id: str) -> tuple[PartRef, ...]:
         action = self._action()
         ordered = action.parent if isinstance(action, MakeVisit) else action.checkpoint
-        if site_id != action.site_id or part not in ordered.parts:
-            raise WireError(
-                f"site '{site_id}' asked for part {ascii(part.name)[:80]}, which is not of an "
-                f"order of its own. A site may fetch the checkpoint it is asked to work on."
-            )
-        return self._store.read(part)
+        return ordered.parts if site_id == action.site_id else ()
 
     def progress(self, site_id: str, message: bytes) -> None:
         """Take an encoded `Progress` and pass it to who watches.
@@ -196,15 +231,27 @@ class Relay:
             CheckpointError: The bytes are not the announced part, or not what the manifest allows.
             WireError: The announcement is not valid or not about the site's current order.
         """
+        awaited = self.awaited_part(site_id, announcement, part_name)
+        if awaited is not None:
+            self._store.put(awaited.part, chunks, check=awaited.check)
+
+    def awaited_part(self, site_id: str, announcement: bytes, part_name: str) -> AwaitedPart | None:
+        """Check an announcement and return the part meant; None where it is committed already.
+
+        Raises:
+            CheckpointError: The announced checkpoint is not what the manifest allows.
+            WireError: The announcement is not valid or not about the site's current order.
+        """
         upload = codec.decode_checkpoint_upload(announcement)
         if acceptance.is_committed(self.state, site_id, upload):
-            return
+            return None
         action = self._visit_due(site_id, upload.site_id, upload.visit, "CheckpointUpload")
         expected = acceptance.expected_parts(self.state, self.plan, action, upload)
-        for part in upload.checkpoint.parts:
+        parts = upload.checkpoint.parts
+        for part in parts:
             if part.name == part_name:
-                self._store.put(part, chunks, check=_part_check(part, expected[part_name]))
-                return
+                check = _part_check(part, expected[part_name])
+                return AwaitedPart(part=part, check=check, announced=parts)
         raise WireError(
             f"site '{site_id}' delivers part {ascii(part_name)[:80]}, which its announcement does "
             f"not list. Both sides must run the same release."
@@ -301,6 +348,13 @@ class Relay:
         state = apply(self._state, event)
         self._journal.append(event)
         self._state = state
+
+
+def _not_ordered(site_id: str, what: str) -> WireError:
+    return WireError(
+        f"site '{site_id}' asked for part {ascii(what)[:80]}, which is not of an order of its own. "
+        f"A site may fetch the checkpoint it is asked to work on."
+    )
 
 
 def _part_check(part: PartRef, expected: tuple[TensorSpec, ...]) -> Callable[[Path], None]:

@@ -10,7 +10,9 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Lock
 
+from wardround.server.incoming import Incoming
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import PartRef
@@ -27,6 +29,9 @@ class ArtefactStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root / "sha256"
+        self._partial = root / "partial"
+        self._lock = Lock()
+        self._receiving: dict[str, Incoming] = {}
         _make_folder(self._root)
 
     def path(self, digest: str) -> Path:
@@ -75,8 +80,70 @@ class ArtefactStore:
                 f"Make room on the disk and resume the study."
             ) from error
 
-    def read(self, part: PartRef) -> Iterator[bytes]:
-        """Yield the bytes of a part in chunks of 1 MiB, checking the digest on the way.
+    def arrived(self, part: PartRef) -> int:
+        """Return how many bytes of a part that is not here yet were received."""
+        path = self._partial / part.digest
+        return path.stat().st_size if path.is_file() else 0
+
+    def receive(self, part: PartRef, offset: int) -> Incoming:
+        """Begin to take in a part, or go on at `offset`; whoever sends it already is cut off.
+
+        Raises:
+            CheckpointError: The partial file cannot be opened.
+            WireError: Fewer than `offset` bytes are here.
+        """
+        with self._lock:
+            if part.digest in self._receiving:
+                self._receiving.pop(part.digest).close()
+            _make_folder(self._partial)
+            incoming = Incoming(self._partial / part.digest, part, offset)
+            self._receiving[part.digest] = incoming
+        return incoming
+
+    def adopt(self, incoming: Incoming, *, check: Callable[[Path], None]) -> None:
+        """Give a part that has arrived its name; when this returns, it is on the disk.
+
+        Args:
+            incoming: From `receive`.
+            check: Called with the complete file before it gets its name; raises to refuse it.
+
+        Raises:
+            CheckpointError: The bytes are not the announced ones, or refused; none are kept.
+            ConnectionLost: Another connection has begun to send the same part.
+        """
+        incoming.finish()
+        path = self.path(incoming.part.digest)
+        try:
+            check(incoming.path)
+        except CheckpointError:
+            incoming.path.unlink(missing_ok=True)
+            raise
+        try:
+            _make_folder(path.parent)
+            incoming.path.replace(path)
+            _fsync_folder(path.parent)
+        except OSError as error:
+            raise CheckpointError(
+                f"part '{incoming.part.name}' cannot be stored under '{path}': {error.strerror}. "
+                f"Make room on the disk and send it again."
+            ) from error
+
+    def keep_partial(self, parts: Iterable[PartRef]) -> None:
+        """Drop what arrived of any other part, so that partial files never exceed one upload."""
+        kept = {part.digest for part in parts}
+        if not self._partial.is_dir():
+            return
+        with self._lock:
+            for path in self._partial.iterdir():
+                if path.name not in kept:
+                    if path.name in self._receiving:
+                        self._receiving.pop(path.name).close()
+                    path.unlink(missing_ok=True)
+
+    def read(self, part: PartRef, offset: int = 0) -> Iterator[bytes]:
+        """Yield the bytes of a part from `offset` on in chunks of 1 MiB.
+
+        Read from its first byte, the part's digest is checked on the way.
 
         Raises:
             CheckpointError: The file is gone, or (after the last chunk) it was changed.
@@ -85,6 +152,7 @@ class ArtefactStore:
         sha256 = hashlib.sha256()
         try:
             with path.open("rb") as file:
+                file.seek(offset)
                 while chunk := file.read(CHUNK_BYTES):
                     sha256.update(chunk)
                     yield chunk
@@ -93,14 +161,17 @@ class ArtefactStore:
                 f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "
                 f"Restore the study's folder from a copy."
             ) from error
-        if sha256.hexdigest() != part.digest:
+        if offset == 0 and sha256.hexdigest() != part.digest:
             raise CheckpointError(
                 f"part '{part.name}' in '{path}' has digest {sha256.hexdigest()}. "
                 f"The file was changed on the disk; restore it from a copy."
             )
 
     def sweep(self) -> None:
-        """Remove what interrupted writes left; only for who writes to this store alone."""
+        """Remove what `put` left when it was cut; only for who writes to this store alone.
+
+        What `receive` took in stays, to be gone on with.
+        """
         for path in self._root.glob(f"*/{_INCOMING}*"):
             path.unlink(missing_ok=True)
 

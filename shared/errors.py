@@ -59,6 +59,10 @@ class WireError(WardroundError):
     exit_status = 7
 
 
+class StaleLease(WireError):
+    """A message is about an order that its sender has no lease on, or no longer."""
+
+
 class JournalError(WardroundError):
     """The study's journal cannot be read, or does not fit the plan it is resumed with."""
 

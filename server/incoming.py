@@ -1,0 +1,129 @@
+"""A part on its way in: what arrived stays on the disk when the sender is cut off.
+
+The file is named by the digest it is to have, so a sender that comes back, to this process or to
+the next one, goes on where it was cut. Bytes are hashed as they arrive.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from threading import Lock
+
+from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
+from wardround.shared.messages import PartRef
+
+
+class Incoming:
+    """One partial file, open for writing at its end.
+
+    Args:
+        path: The partial file; made when it does not exist, its folder must exist.
+        part: What the bytes must be in the end.
+        offset: Where to go on; what lies behind it is cut off.
+
+    Raises:
+        CheckpointError: The file cannot be opened.
+        WireError: Fewer than `offset` bytes are there.
+    """
+
+    def __init__(self, path: Path, part: PartRef, offset: int) -> None:
+        self.path = path
+        self.part = part
+        self._lock = Lock()
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise _cannot_be_written(part, path, error) from error
+        self._is_open = True
+        try:
+            self._go_on_at(offset)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, chunk: bytes) -> None:
+        """Add the next bytes.
+
+        Raises:
+            CheckpointError: More bytes than announced, or they cannot be written.
+            ConnectionLost: Another connection has begun to send the same part.
+        """
+        with self._lock:
+            self._expect_open()
+            if self._size + len(chunk) > self.part.size_bytes:
+                self.path.unlink(missing_ok=True)
+                raise CheckpointError(
+                    f"part '{self.part.name}': more than the announced {self.part.size_bytes} "
+                    f"bytes arrived. Announce what is sent and send the part again."
+                )
+            self._sha256.update(chunk)
+            try:
+                _write_all(self._file, chunk)
+            except OSError as error:
+                raise _cannot_be_written(self.part, self.path, error) from error
+            self._size += len(chunk)
+
+    def finish(self) -> None:
+        """Check that the file is the announced one and bring it to the disk.
+
+        Raises:
+            CheckpointError: It is not; nothing of it is kept.
+            ConnectionLost: Another connection has begun to send the same part.
+        """
+        with self._lock:
+            self._expect_open()
+            digest = self._sha256.hexdigest()
+            if (self._size, digest) != (self.part.size_bytes, self.part.digest):
+                self.path.unlink(missing_ok=True)
+                raise CheckpointError(
+                    f"part '{self.part.name}': {self._size} bytes arrived with digest {digest}, "
+                    f"expected {self.part.size_bytes} with {self.part.digest}. "
+                    f"Send the part again from its first byte."
+                )
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise _cannot_be_written(self.part, self.path, error) from error
+
+    def close(self) -> None:
+        """Let go of the file; whoever still writes to it is refused."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                os.close(self._file)
+
+    def _go_on_at(self, offset: int) -> None:
+        there = os.fstat(self._file).st_size
+        if not 0 <= offset <= there:
+            raise WireError(
+                f"part '{self.part.name}' is sent from byte {offset}, and {there} bytes are here. "
+                f"Ask how many arrived (Offer) and go on from there."
+            )
+        os.ftruncate(self._file, offset)
+        while self._size < offset:
+            chunk = os.read(self._file, min(CHUNK_BYTES, offset - self._size))
+            self._sha256.update(chunk)
+            self._size += len(chunk)
+
+    def _expect_open(self) -> None:
+        if not self._is_open:
+            raise ConnectionLost(
+                f"part '{self.part.name}' is being sent over another connection. "
+                f"Ask how many bytes arrived and go on from there."
+            )
+
+
+def _write_all(file: int, chunk: bytes) -> None:
+    left = memoryview(chunk)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _cannot_be_written(part: PartRef, path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"part '{part.name}' cannot be written to '{path.name}': {error.strerror}. "
+        f"Make room on the coordinator's disk and send it again."
+    )

@@ -1,0 +1,348 @@
+"""The relay as a gRPC service: sites dial it, and everything they say is checked by `Relay`.
+
+Who is calling is read from the certificate of the connection, never from a message. What changes
+the study runs on one thread, so the relay needs no locks; bytes of checkpoints move between disk
+and network on other threads, a chunk at a time, so a large upload holds nobody up.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import grpc
+
+from wardround.server.leases import Leases
+from wardround.server.presence import Presence
+from wardround.server.relay import AwaitedPart, Relay
+from wardround.server.store import ArtefactStore
+from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.shared.errors import (
+    CheckpointError,
+    ConnectionLost,
+    IdentityError,
+    JournalError,
+    StaleLease,
+    WardroundError,
+    WireError,
+)
+from wardround.shared.identity import Identity, Role, identity_of
+from wardround.wire.v1 import relay_pb2 as wire
+from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
+
+SERVICE_NAME: str = wire.DESCRIPTOR.services_by_name["RelayService"].full_name
+MAX_MESSAGE_BYTES = 2 * CHUNK_BYTES  # a chunk and its frame, or any message beside it
+MAX_ERROR_CHARACTERS = 2000  # an error travels in a header, where 8 KiB are allowed in all
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+# The first class that an error is an instance of decides.
+_CODES: Mapping[type[WardroundError], grpc.StatusCode] = {
+    IdentityError: grpc.StatusCode.PERMISSION_DENIED,
+    StaleLease: grpc.StatusCode.FAILED_PRECONDITION,
+    WireError: grpc.StatusCode.INVALID_ARGUMENT,
+    CheckpointError: grpc.StatusCode.DATA_LOSS,
+    ConnectionLost: grpc.StatusCode.UNAVAILABLE,
+    JournalError: grpc.StatusCode.UNAVAILABLE,  # sites wait until the coordinator is mended
+    WardroundError: grpc.StatusCode.INTERNAL,
+}
+
+
+class Service(wire_grpc.RelayServiceServicer):
+    """One study, offered to its sites.
+
+    Args:
+        relay: The study; nobody else may use it meanwhile.
+        store: Where the parts of its checkpoints lie.
+        presence: Is told of every sign of life.
+        revoked: Returns the serial numbers of certificates that no longer count.
+        poll_s: How long a site waits for an order before it is told to ask again.
+        heartbeat_s: Seconds between the heartbeats that sites are asked for.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        store: ArtefactStore,
+        presence: Presence,
+        *,
+        revoked: Callable[[], frozenset[int]],
+        poll_s: float,
+        heartbeat_s: int,
+    ) -> None:
+        self._relay, self._store, self._presence = relay, store, presence
+        self._revoked = revoked
+        self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
+        self._leases = Leases()
+        self._state_thread = ThreadPoolExecutor(1, thread_name_prefix="study")
+        self._byte_threads = ThreadPoolExecutor(4, thread_name_prefix="bytes")
+        self._moved_on = asyncio.Event()
+        self._told: set[str] = set()
+        self.failure: JournalError | None = None
+        self.complete = asyncio.Event()  # nothing is left to do
+        self.ended = asyncio.Event()  # and every site was told, or the journal failed
+        if relay.state.is_complete:
+            self.complete.set()
+
+    def close(self) -> None:
+        """End the threads; after the server has stopped."""
+        self._state_thread.shutdown()
+        self._byte_threads.shutdown()
+
+    async def Register(
+        self, request: wire.RegisterRequest, context: _Context
+    ) -> wire.RegisterResponse:
+        """Compare study plan and release."""
+        async with self._caller(context) as caller:
+            state, release = self._relay.state, version("wardround")
+            if request.plan_digest != state.plan_digest:
+                raise WireError(
+                    f"site '{caller.name}' approved plan {ascii(request.plan_digest)[1:-1]:.64}, "
+                    f"the study has {state.plan_digest}. Start the site with the study's plan."
+                )
+            if request.release != release:
+                log.warning("site %s runs another release than this %s", caller.name, release)
+            return wire.RegisterResponse(
+                release=release,
+                study_id=state.study_id,
+                manifest_digest=state.manifest.digest(),
+                heartbeat_seconds=self._heartbeat_s,
+            )
+
+    async def NextOrder(
+        self, _request: wire.NextOrderRequest, context: _Context
+    ) -> wire.NextOrderResponse:
+        """Give the caller the order that is due; wait a while where there is none."""
+        async with self._caller(context) as caller:
+            until = asyncio.get_running_loop().time() + self._poll_s
+            while True:
+                moved_on = self._moved_on  # before looking, so that no change is missed
+                answer = await self._on_study(partial(self._order_for, caller))
+                if answer.kind == wire.ORDER_KIND_COMPLETE:
+                    self._tell_complete(caller)
+                if answer.kind != wire.ORDER_KIND_NONE:
+                    return answer
+                try:
+                    async with asyncio.timeout_at(until):
+                        await moved_on.wait()
+                except TimeoutError:
+                    self._presence.heard(caller.name)
+                    return answer
+
+    async def Heartbeat(
+        self, request: wire.HeartbeatRequest, context: _Context
+    ) -> wire.HeartbeatResponse:
+        """Note that the caller is alive, and how far it is."""
+        async with self._caller(context) as caller:
+
+            def beat() -> bool:
+                is_current = self._leases.is_current(request.token, caller.name)
+                if is_current and request.progress:
+                    self._relay.progress(caller.name, request.progress)
+                return is_current
+
+            return wire.HeartbeatResponse(is_current=await self._on_study(beat))
+
+    async def Fetch(
+        self, request: wire.FetchRequest, context: _Context
+    ) -> AsyncIterator[wire.FetchResponse]:
+        """Send one part of the ordered checkpoint."""
+        async with self._caller(context) as caller:
+
+            def find() -> Any:
+                self._leases.expect_current(request.token, caller.name)
+                return self._relay.ordered_part(caller.name, request.part_digest)
+
+            part = await self._on_study(find)
+            chunks = self._store.read(part, request.offset)
+            # The next chunk is read from the disk while this one is sent.
+            coming = self._on_bytes(partial(next, chunks, None))
+            while (chunk := await coming) is not None:
+                coming = self._on_bytes(partial(next, chunks, None))
+                yield wire.FetchResponse(chunk=chunk)
+
+    async def Offer(self, request: wire.OfferRequest, context: _Context) -> wire.OfferResponse:
+        """Say how much of an announced part is here."""
+        async with self._caller(context, Role.SITE) as caller:
+            awaited = await self._on_study(partial(self._awaited, caller, request))
+            if awaited is None or self._store.has(awaited.part):
+                return wire.OfferResponse(is_stored=True)
+            await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
+            return wire.OfferResponse(offset=self._store.arrived(awaited.part))
+
+    async def Deliver(
+        self, request_iterator: AsyncIterator[wire.DeliverRequest], context: _Context
+    ) -> wire.DeliverResponse:
+        """Take in an announced part."""
+        async with self._caller(context, Role.SITE) as caller:
+            first = await anext(request_iterator, wire.DeliverRequest())
+            if not first.HasField("header"):
+                raise WireError(
+                    "an upload began without a header. Both sides must run the same release."
+                )
+            header = first.header
+            awaited = await self._on_study(partial(self._awaited, caller, header))
+            if awaited is None or self._store.has(awaited.part):
+                return wire.DeliverResponse()
+            receive = partial(self._store.receive, awaited.part, header.offset)
+            incoming = await self._on_bytes(receive)
+            # A chunk is hashed and written while the next one arrives.
+            writing: asyncio.Future[None] | None = None
+            try:
+                async for message in request_iterator:
+                    if not 0 < len(message.chunk) <= CHUNK_BYTES:
+                        raise WireError(
+                            f"a chunk of {len(message.chunk)} bytes arrived, expected 1 to "
+                            f"{CHUNK_BYTES}. Both sides must run the same release."
+                        )
+                    if writing is not None:
+                        await writing
+                    writing = self._on_bytes(partial(incoming.write, message.chunk))
+                if writing is not None:
+                    await writing
+                await self._on_bytes(partial(self._store.adopt, incoming, check=awaited.check))
+            finally:
+                incoming.close()
+                if writing is not None:
+                    await asyncio.wait([writing])
+                    writing.exception()  # raised above, or of no interest to a caller who left
+            return wire.DeliverResponse()
+
+    async def Commit(self, request: wire.CommitRequest, context: _Context) -> wire.CommitResponse:
+        """End a visit."""
+        async with self._caller(context, Role.SITE) as caller:
+
+            def commit() -> None:
+                self._leases.expect_granted(request.token, caller.name)
+                self._relay.commit(caller.name, request.report, request.upload)
+                self._end_lease(request.token, caller.name)
+
+            await self._on_study(commit)
+            self._move_on()
+            return wire.CommitResponse()
+
+    async def Evaluated(
+        self, request: wire.EvaluatedRequest, context: _Context
+    ) -> wire.EvaluatedResponse:
+        """End an evaluation."""
+        async with self._caller(context) as caller:
+
+            def evaluated() -> None:
+                self._leases.expect_granted(request.token, caller.name)
+                self._relay.evaluated(caller.name, request.report)
+                self._end_lease(request.token, caller.name)
+
+            await self._on_study(evaluated)
+            self._move_on()
+            return wire.EvaluatedResponse()
+
+    def _order_for(self, caller: Identity) -> wire.NextOrderResponse:
+        due, is_visit = self._relay.due_site(), self._relay.is_visit_due()
+        # Asking the relay journals a lease, so whose turn it is comes first.
+        if due is not None and (due != caller.name or (is_visit and caller.role is not Role.SITE)):
+            return wire.NextOrderResponse(kind=wire.ORDER_KIND_NONE)
+        order = self._relay.next_order()
+        if order is None:
+            return wire.NextOrderResponse(kind=wire.ORDER_KIND_COMPLETE)
+        return wire.NextOrderResponse(
+            kind=wire.ORDER_KIND_VISIT if is_visit else wire.ORDER_KIND_EVALUATION,
+            token=self._leases.grant(order).token,
+            order=order.data,
+        )
+
+    def _awaited(
+        self, caller: Identity, request: wire.OfferRequest | wire.DeliverHeader
+    ) -> AwaitedPart | None:
+        self._leases.expect_current(request.token, caller.name)
+        return self._relay.awaited_part(caller.name, request.announcement, request.part_name)
+
+    def _end_lease(self, token: str, site_id: str) -> None:
+        if self._leases.is_current(token, site_id):
+            self._leases.release()
+
+    def _move_on(self) -> None:
+        moved_on, self._moved_on = self._moved_on, asyncio.Event()
+        moved_on.set()
+
+    def _tell_complete(self, caller: Identity) -> None:
+        self.complete.set()
+        self._told.add(caller.name)
+        if self._told >= set(self._relay.state.sites):
+            self.ended.set()
+
+    async def _on_study(self, act: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._state_thread, act)
+
+    def _on_bytes(self, act: Callable[[], _T]) -> "asyncio.Future[_T]":
+        return asyncio.get_running_loop().run_in_executor(self._byte_threads, act)
+
+    @asynccontextmanager
+    async def _caller(self, context: _Context, *roles: Role) -> AsyncIterator[Identity]:
+        """Yield who is calling, if it has one of `roles`; tell it of errors as a status."""
+        try:
+            caller = _identify(context, self._revoked())
+        except IdentityError as error:
+            log.warning("refused a caller: %s", error)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        try:
+            _expect_role(caller, roles or (Role.SITE, Role.EVALUATOR), self._relay.state.sites)
+            self._presence.heard(caller.name)
+            yield caller
+        except WardroundError as error:
+            log.warning("refused %s '%s': %s", caller.role, caller.name, error)
+            if isinstance(error, JournalError):
+                self.failure = error
+                self.ended.set()
+            code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+            await context.abort(code, str(error)[:MAX_ERROR_CHARACTERS])
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            # Its text may hold anything, so it stays here.
+            log.exception("a call of %s '%s' failed", caller.role, caller.name)
+            await context.abort(grpc.StatusCode.INTERNAL, "")
+
+
+def offer(service: Service, server: grpc.aio.Server) -> None:
+    """Have `server` answer for `service`."""
+    wire_grpc.add_RelayServiceServicer_to_server(service, server)
+
+
+def _identify(context: _Context, revoked: frozenset[int]) -> Identity:
+    certificates = tuple(context.auth_context().get("x509_pem_cert", ()))
+    if len(certificates) != 1:
+        raise IdentityError(
+            "the connection shows no certificate. Connect with mutual TLS and the credentials "
+            "that wardround site enroll made."
+        )
+    caller = identity_of(certificates[0])
+    if caller.serial in revoked:
+        raise IdentityError(
+            f"the certificate of {caller.role} '{caller.name}' was revoked. Enrol again."
+        )
+    if caller.not_after < datetime.now(UTC):
+        raise IdentityError(
+            f"the certificate of {caller.role} '{caller.name}' expired on "
+            f"{caller.not_after:%Y-%m-%d}. Renew it."
+        )
+    return caller
+
+
+def _expect_role(caller: Identity, roles: tuple[Role, ...], sites: tuple[str, ...]) -> None:
+    if caller.role not in roles:
+        raise IdentityError(
+            f"{caller.role} '{caller.name}' may not do this; it takes a certificate of "
+            f"{' or '.join(roles)}. Use credentials of that role."
+        )
+    if caller.name not in sites:
+        raise IdentityError(
+            f"{caller.role} '{caller.name}' takes no part in this study. "
+            f"Name it in the plan's sites, or dial the coordinator of its own study."
+        )

@@ -1,0 +1,50 @@
+"""The folder of one study at the coordinator: `journal` and `checkpoints/`, held by one process."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wardround.server.journal import Journal
+from wardround.server.relay import Relay
+from wardround.server.store import ArtefactStore
+from wardround.shared.errors import JournalError
+from wardround.shared.messages import Progress
+
+JOURNAL = "journal"
+CHECKPOINTS = "checkpoints"
+
+
+@contextmanager
+def hold(
+    directory: Path, *, on_progress: Callable[[Progress], None] | None = None
+) -> Iterator[tuple[Relay, ArtefactStore]]:
+    """Open the study in `directory`, which may be empty, and keep every other process out.
+
+    Args:
+        directory: Must exist.
+        on_progress: Is told what sites report while they work.
+
+    Yields:
+        The relay and the store of its checkpoints.
+
+    Raises:
+        JournalError: The journal is faulty or in use.
+    """
+    with Journal(directory / JOURNAL) as journal:
+        store = ArtefactStore(directory / CHECKPOINTS)
+        store.sweep()
+        yield Relay(journal, store, on_progress=on_progress), store
+
+
+def verify_last_checkpoint(relay: Relay, store: ArtefactStore) -> None:
+    """Check that the checkpoint which the study goes on from is there.
+
+    Raises:
+        JournalError: A part of it is missing, or there is no study.
+    """
+    gone = [part.name for part in relay.state.checkpoint.parts if not store.has(part)]
+    if gone:
+        raise JournalError(
+            f"the last checkpoint of the study is not whole: {', '.join(gone)} missing under "
+            f"'{CHECKPOINTS}'. Restore the folder from a copy."
+        )
