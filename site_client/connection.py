@@ -22,7 +22,9 @@ from wardround.shared.errors import (
     WireError,
 )
 from wardround.shared.identity import Credentials
+from wardround.site_client.handshake import is_turned_away
 
+TURNED_AWAY = 3  # in a row; once may be a coordinator that stops just then
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
@@ -86,7 +88,9 @@ class Connection:
         sleep: Callable[[float], None] = time.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._address, self._sleep, self._draw = address, sleep, draw
+        self._address, self._credentials = address, credentials
+        self._sleep, self._draw = sleep, draw
+        self._turned_away = 0
         secure = grpc.ssl_channel_credentials(
             root_certificates=credentials.authority,
             private_key=credentials.key,
@@ -140,6 +144,10 @@ class Connection:
         try:
             self.explain(error)
         except ConnectionLost as lost:
+            is_refused = is_turned_away(self._address, self._credentials)
+            self._turned_away = self._turned_away + 1 if is_refused else 0
+            if self._turned_away >= TURNED_AWAY:
+                raise self._not_accepted("it closes the connection on seeing this one's") from lost
             log.warning("%s: %s Next try in %.1f s.", what, lost, pause_s)
             self._sleep(pause_s)
 
@@ -153,11 +161,7 @@ class Connection:
         """
         code, text = _status(error)
         if code is grpc.StatusCode.UNAVAILABLE and any(mark in text for mark in _NOT_TRUSTED):
-            raise IdentityError(
-                f"the coordinator at '{self._address}' and this site do not accept each other's "
-                f"certificates ({text:.300}). Check the address, and that both were approved by "
-                f"the same authority and are not expired."
-            ) from error
+            raise self._not_accepted(text) from error
         if code in _AWAY or (code is grpc.StatusCode.INTERNAL and text):
             raise ConnectionLost(
                 f"the coordinator at '{self._address}' cannot be reached ({text:.200})."
@@ -168,6 +172,13 @@ class Connection:
             f"the coordinator at '{self._address}' failed ({code}: {text:.200}). "
             f"Look at its log; both sides must run the same release."
         ) from error
+
+    def _not_accepted(self, why: str) -> IdentityError:
+        return IdentityError(
+            f"the coordinator at '{self._address}' and this site do not accept each other's "
+            f"certificates ({why:.300}). Check the address, and that both were approved by the "
+            f"same authority and are not expired."
+        )
 
 
 def _status(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:

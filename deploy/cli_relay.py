@@ -1,0 +1,165 @@
+"""`wardround study`, `coordinator` and `site`: one study over several machines."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wardround.deploy.cli_options import find_study
+from wardround.shared import plan as plans
+from wardround.shared.errors import PlanError
+from wardround.shared.identity import read_credentials
+
+study_app = typer.Typer(
+    no_args_is_help=True,
+    help="Make the folder of a study that a coordinator serves.",
+    rich_markup_mode="markdown",
+)
+coordinator_app = typer.Typer(
+    no_args_is_help=True,
+    help="Serve a study to its sites.",
+    rich_markup_mode="markdown",
+)
+site_app = typer.Typer(
+    no_args_is_help=True,
+    help="Take part in a study with the data of one site.",
+    rich_markup_mode="markdown",
+)
+
+
+@study_app.callback()
+@coordinator_app.callback()
+@site_app.callback()
+def _group() -> None:
+    """Keep the command's own word where a group has but one."""
+
+
+@study_app.command()
+def create(
+    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; must hold none yet.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As for `simulate`.", show_default=False),
+    ] = None,
+) -> None:
+    """Begin a study: its journal, and the untrained checkpoint that the first site starts from.
+
+    STUDY.toml is the plan that every site approves. Needs what a site needs (torch), since the
+    starting checkpoint is made here; the folder can then be carried to a coordinator without it.
+
+    Try:
+
+    `wardround study create study.toml --out out/study`
+    """
+    from wardround.deploy.in_process import open_study
+    from wardround.site_client.learning.genesis import make_genesis
+
+    plan = plans.load(find_study(study), tuple(overrides or ()))
+    _expect_no_borrowing(plan)
+    genesis = make_genesis(plan)
+    with open_study(out, plan, genesis.manifest, genesis.parts) as relay:
+        print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
+    print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
+
+
+@coordinator_app.command()
+def serve(
+    study_dir: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the study.")],
+    credentials: Annotated[
+        Path, typer.Option(help="Folder with the coordinator's ca.crt, own.crt and own.key.")
+    ],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "0.0.0.0:7443",  # noqa: S104 -- mutual TLS decides who may talk
+    linger: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to wait, after the end, for sites not told of it yet."),
+    ] = 300.0,
+) -> None:
+    """Serve a study until it is complete and its sites know it.
+
+    DIR is the folder that `wardround study create` made. Sites dial in with mutual TLS; each is
+    known by its certificate. Ended or killed at any moment, the same command goes on where the
+    study stood.
+
+    Try:
+
+    `wardround coordinator serve out/study --credentials credentials --listen 0.0.0.0:7443`
+    """
+    from wardround.server import coordinator
+
+    _log_to_standard_error()
+    state = coordinator.serve(
+        study_dir,
+        read_credentials(credentials),
+        listen,
+        on_listening=lambda port: print(f"listening on port {port}", flush=True),
+        linger_s=linger,
+    )
+    print(f"study {state.study_id} is complete; last checkpoint {state.checkpoint.digest}")
+
+
+@site_app.command()
+def start(
+    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan approved here.")],
+    site: Annotated[str, typer.Option(help="This site's name in the plan.")],
+    data: Annotated[Path, typer.Option(help="Folder with this site's cases.")],
+    workspace: Annotated[
+        Path, typer.Option(help="Folder for the audit file and for what was finished.")
+    ],
+    credentials: Annotated[
+        Path, typer.Option(help="Folder with this site's ca.crt, own.crt and own.key.")
+    ],
+    coordinator: Annotated[str, typer.Option(metavar="HOST:PORT", help="The coordinator to dial.")],
+) -> None:
+    """Carry out the coordinator's orders on this site's data until the study is complete.
+
+    Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
+    where it was cut when it is started again.
+
+    Try:
+
+    `wardround site start study.toml --site utrecht --data data --workspace work
+    --credentials credentials --coordinator coordinator.example:7443`
+    """
+    from wardround.site_client.connection import Connection
+    from wardround.site_client.data.cases import load_site
+    from wardround.site_client.dial import work
+    from wardround.site_client.learning.genesis import make_genesis
+    from wardround.site_client.site import Site
+
+    plan = plans.load(find_study(study))
+    if site not in plan.sites:
+        raise PlanError(
+            f"site '{site}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
+            f"Name one of them with --site."
+        )
+    _expect_no_borrowing(plan)
+    own = read_credentials(credentials)
+    _log_to_standard_error()
+    cases = load_site(site, data, plan.task, plan.data)
+    manifest = make_genesis(plan).manifest
+    gateway = Site(plan, cases, manifest, workspace=workspace)
+    with Connection(coordinator, own) as connection:
+        work(connection, own, gateway, site_id=site, plan=plan, manifest=manifest)
+    print(f"study {plan.study_id} is complete")
+
+
+def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
+    from wardround.site_client.learning.methods import find_method
+    from wardround.site_client.learning.methods.method import ReplaySource
+
+    if find_method(plan.method.name).replay in (ReplaySource.POOLED, ReplaySource.EXEMPLARS):
+        raise PlanError(
+            f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
+            f"never leave a site. Use wardround simulate for it, or another method."
+        )
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
