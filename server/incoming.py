@@ -71,17 +71,23 @@ class Incoming:
 
         Raises:
             CheckpointError: It is not; nothing of it is kept.
-            ConnectionLost: Another connection has begun to send the same part.
+            ConnectionLost: Bytes are missing still, or another connection has begun to send the
+                same part; what arrived is kept.
         """
         with self._lock:
             self._expect_open()
+            if self._size < self.part.size_bytes:
+                # A connection that breaks looks like a sender who has no more to say.
+                raise ConnectionLost(
+                    f"part '{self.part.name}': {self._size} of {self.part.size_bytes} bytes "
+                    f"arrived. Go on from there."
+                )
             digest = self._sha256.hexdigest()
-            if (self._size, digest) != (self.part.size_bytes, self.part.digest):
+            if digest != self.part.digest:
                 self.path.unlink(missing_ok=True)
                 raise CheckpointError(
                     f"part '{self.part.name}': {self._size} bytes arrived with digest {digest}, "
-                    f"expected {self.part.size_bytes} with {self.part.digest}. "
-                    f"Send the part again from its first byte."
+                    f"expected {self.part.digest}. Send the part again from its first byte."
                 )
             try:
                 os.fsync(self._file)

@@ -109,7 +109,8 @@ class ArtefactStore:
 
         Raises:
             CheckpointError: The bytes are not the announced ones, or refused; none are kept.
-            ConnectionLost: Another connection has begun to send the same part.
+            ConnectionLost: Bytes are missing still, or another connection has begun to send the
+                same part; what arrived is kept.
         """
         incoming.finish()
         path = self.path(incoming.part.digest)

@@ -1,7 +1,7 @@
 """Tell a coordinator that is away from one that does not accept this site's certificate.
 
-gRPC's server judges the certificate after the client's half of a TLS 1.3 handshake is over, and
-says nothing: it closes. Over gRPC that looks like any broken connection, so this looks once without.
+A gRPC server judges the certificate when the client's half of a TLS 1.3 handshake is over, and
+says nothing: it closes. Seen through gRPC that is any broken connection, so this looks without it.
 """
 
 import os

@@ -18,10 +18,7 @@ from pathlib import Path
 import pytest
 
 from wardround.deploy import plan_text
-from wardround.deploy import simulate as simulation
 from wardround.deploy.in_process import JOURNAL, InProcessEngine, open_study
-from wardround.deploy.progress import watching
-from wardround.deploy.site_folders import Places
 from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.state import StudyState, fold
@@ -213,6 +210,11 @@ def test_a_site_killed_in_mid_visit_is_started_again_to_the_same_bytes(
 def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
     tmp_path: Path, authority
 ) -> None:
+    # Here and not above, for the tiny sites' processes are not to wait for torch.
+    from wardround.deploy import simulate as simulation
+    from wardround.deploy.progress import watching
+    from wardround.deploy.site_folders import Places
+
     plan, mock = a_plan(), tmp_path / "mock"
     places = Places(study_dir=tmp_path, data=None, variable=None, working_dir=tmp_path)
     options = simulation.Options(
