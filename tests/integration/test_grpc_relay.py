@@ -190,6 +190,48 @@ def test_a_coordinator_killed_again_and_again_goes_on_to_the_same_bytes(
     assert digests(state_of(tiny_study.study)) == expected
 
 
+class _Restarting:
+    """A site that has the coordinator killed and started again in the middle of each order."""
+
+    def __init__(self, site, restart: Callable[[], object]) -> None:
+        self._site, self._restart = site, restart
+        self.num_visits = 0
+
+    def visit(self, order, link):
+        self.num_visits += 1
+        self._restart()
+        self._site.visit(order, link)
+
+    def evaluate(self, order, link):
+        self._restart()
+        self._site.evaluate(order, link)
+
+
+def test_a_visit_goes_on_when_the_coordinator_is_started_anew_meanwhile(
+    tmp_path: Path, authority
+) -> None:
+    """The lease of the earlier coordinator is stale, but the same order is still due."""
+    plan = a_plan().model_copy(update={"sites": ("runmc",)})
+    with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS):
+        pass
+    own = read_credentials(authority.issue(Role.SITE, "runmc"))
+    with processes(tmp_path, authority, lambda site_id: []) as started:
+        running = [started.coordinator()]
+
+        def restart() -> None:
+            running[-1].kill()
+            running[-1].wait()
+            running.append(started.coordinator())
+
+        site = _Restarting(tiny._TinySite(plan, "runmc", tmp_path / "work"), restart)
+        with Connection(f"127.0.0.1:{started.port}", own) as connection:
+            work(connection, own, site, site_id="runmc", plan=plan, manifest=tiny.MANIFEST)
+        assert running[-1].wait() == 0
+    assert site.num_visits == 1
+    assert len(running) == 4
+    assert state_of(tmp_path / "study").is_complete
+
+
 @pytest.mark.slow
 def test_a_site_killed_in_mid_visit_is_started_again_to_the_same_bytes(
     tiny_study: Processes, expected: list[str]
