@@ -117,6 +117,7 @@ def start(
 ) -> None:
     """Carry out the coordinator's orders on this site's data until the study is complete.
 
+    STUDY.toml is the plan that was approved here; one that differs from the study's is refused.
     Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
     where it was cut when it is started again.
 

@@ -25,7 +25,7 @@ from wardround.shared.messages import Progress
 HEARTBEAT_S = 10
 POLL_S = 20.0
 LINGER_S = 300.0
-GRACE_S = 10.0
+GRACE_S = 3.0  # for answers under way; who waits for an order is cut off and asks again
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second coordinator would share the port in silence

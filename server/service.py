@@ -172,7 +172,7 @@ class Service(wire_grpc.RelayServiceServicer):
         """Say how much of an announced part is here."""
         async with self._caller(context, Role.SITE) as caller:
             awaited = await self._on_study(partial(self._awaited, caller, request))
-            if awaited is None or self._store.has(awaited.part):
+            if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.OfferResponse(is_stored=True)
             await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
             return wire.OfferResponse(offset=self._store.arrived(awaited.part))
@@ -189,7 +189,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 )
             header = first.header
             awaited = await self._on_study(partial(self._awaited, caller, header))
-            if awaited is None or self._store.has(awaited.part):
+            if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.DeliverResponse()
             receive = partial(self._store.receive, awaited.part, header.offset)
             incoming = await self._on_bytes(receive)

@@ -43,6 +43,10 @@ class ArtefactStore:
         path = self.path(part.digest)
         return path.is_file() and path.stat().st_size == part.size_bytes
 
+    def is_whole(self, part: PartRef) -> bool:
+        """Return whether the file of `part` is here and has its digest; reads all of it."""
+        return self.has(part) and _digest_of_file(self.path(part.digest)) == part.digest
+
     def put(self, part: PartRef, chunks: Iterable[bytes], *, check: Callable[[Path], None]) -> None:
         """Take in a part; on any error the store is as it was before.
 
@@ -55,7 +59,7 @@ class ArtefactStore:
             CheckpointError: The bytes are not the announced ones, or cannot be written.
         """
         path = self.path(part.digest)
-        if self.has(part) and _digest_of_file(path) == part.digest:
+        if self.is_whole(part):
             check(path)
             return
         try:

@@ -1,0 +1,129 @@
+"""Who may talk to the coordinator: who may not is refused, and a site that is refused ends."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from wardround.shared.errors import IdentityError
+from wardround.shared.identity import CERTIFICATE_FILE, Role, read_credentials
+from wardround.site_client.connection import Connection
+from wardround.site_client.dial import work
+from wardround.wire.v1 import relay_pb2 as wire
+from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
+
+
+def _load(name: str):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+calls = _load("relay_calls")
+tiny = calls.tiny
+Code = grpc.StatusCode
+
+
+@pytest.fixture
+def address(tmp_path: Path, authority, tiny_plan) -> Iterator[str]:
+    with calls.serving(tmp_path, authority, tiny_plan) as listening:
+        yield listening
+
+
+def serial_of(folder: Path) -> int:
+    return x509.load_pem_x509_certificate((folder / CERTIFICATE_FILE).read_bytes()).serial_number
+
+
+def test_a_plaintext_client_is_refused(address: str) -> None:
+    with grpc.insecure_channel(address) as channel, calls.refused(Code.UNAVAILABLE):
+        wire_grpc.RelayServiceStub(channel).NextOrder(wire.NextOrderRequest())
+
+
+def test_a_client_without_a_certificate_is_refused(address: str, authority) -> None:
+    own = read_credentials(authority.issue(Role.SITE, "ada"))
+    secure = grpc.ssl_channel_credentials(own.authority)
+    with grpc.secure_channel(address, secure) as channel, calls.refused(Code.UNAVAILABLE):
+        wire_grpc.RelayServiceStub(channel).NextOrder(wire.NextOrderRequest())
+
+
+@pytest.mark.parametrize("trusts_coordinator", [True, False])
+def test_a_site_of_an_unknown_authority_ends_and_says_why(
+    address: str, authority, stranger, tiny_plan, trusts_coordinator: bool
+) -> None:
+    folder = stranger.issue(Role.SITE, "ada")
+    if trusts_coordinator:
+        trusted = authority.issue(Role.SITE, "ben") / "ca.crt"
+        (folder / "ca.crt").write_bytes(trusted.read_bytes())
+    own = read_credentials(folder)
+    with (
+        Connection(address, own, sleep=lambda seconds: None) as connection,
+        pytest.raises(IdentityError, match="do not accept each other's certificates"),
+    ):
+        work(connection, own, None, site_id="ada", plan=tiny_plan, manifest=tiny.MANIFEST)
+
+
+def test_a_revoked_certificate_is_refused_and_the_site_ends(
+    tmp_path: Path, authority, tiny_plan
+) -> None:
+    own = authority.issue(Role.SITE, "ada")
+    with calls.serving(tmp_path, authority, tiny_plan, serial_of(own)) as address:
+        with calls.dialled(address, own) as stub, calls.refused(Code.UNAUTHENTICATED, "revoked"):
+            stub.NextOrder(wire.NextOrderRequest())
+        with (
+            Connection(address, read_credentials(own)) as connection,
+            pytest.raises(IdentityError, match="revoked"),
+        ):
+            work(
+                connection,
+                read_credentials(own),
+                None,
+                site_id="ada",
+                plan=tiny_plan,
+                manifest=tiny.MANIFEST,
+            )
+
+
+def test_a_site_with_a_certificate_of_another_name_does_not_start(authority, tiny_plan) -> None:
+    own = read_credentials(authority.issue(Role.SITE, "ben"))
+    with pytest.raises(IdentityError, match="expected one of site 'ada'"):
+        work(None, own, None, site_id="ada", plan=tiny_plan, manifest=tiny.MANIFEST)
+
+
+def test_a_site_that_is_not_of_the_study_is_refused(address: str, authority) -> None:
+    folder = authority.issue(Role.SITE, "zoe")
+    with calls.dialled(address, folder) as stub, calls.refused(Code.PERMISSION_DENIED, "no part"):
+        stub.NextOrder(wire.NextOrderRequest())
+
+
+@pytest.mark.parametrize("role", [Role.COORDINATOR, Role.OPERATOR])
+def test_a_certificate_of_another_role_is_refused(address: str, authority, role: Role) -> None:
+    with (
+        calls.dialled(address, authority.issue(role, "ada")) as stub,
+        calls.refused(Code.PERMISSION_DENIED),
+    ):
+        stub.NextOrder(wire.NextOrderRequest())
+
+
+def test_the_standard_health_service_answers(address: str, authority) -> None:
+    own = read_credentials(authority.issue(Role.SITE, "ada"))
+    with Connection(address, own) as connection:
+        health = health_pb2_grpc.HealthStub(connection.channel)
+        for name in ("", "wardround.wire.v1.RelayService"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_the_service(address: str, authority) -> None:
+    own = read_credentials(authority.issue(Role.SITE, "ada"))
+    with Connection(address, own) as connection:
+        ask = reflection_pb2_grpc.ServerReflectionStub(connection.channel).ServerReflectionInfo
+        (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    names = {service.name for service in answer.list_services_response.service}
+    assert "wardround.wire.v1.RelayService" in names
