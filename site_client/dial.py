@@ -202,6 +202,8 @@ class _Heart:
         request = wire.HeartbeatRequest(token=token, progress=progress)
         try:
             self._call = self._coordinator.stub.Heartbeat.future(request, timeout=self._interval_s)
+            if self._stopped.is_set():
+                self._call.cancel()  # it began while the order ended
             if not self._call.result().is_current:
                 self._stale_token = token
         except (grpc.RpcError, grpc.FutureCancelledError, ValueError) as error:

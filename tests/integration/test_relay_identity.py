@@ -10,7 +10,8 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from wardround.shared.errors import IdentityError
+from wardround.server.coordinator import serve
+from wardround.shared.errors import IdentityError, JournalError
 from wardround.shared.identity import CERTIFICATE_FILE, Role, read_credentials
 from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
@@ -127,3 +128,18 @@ def test_reflection_lists_the_service(address: str, authority) -> None:
         (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     names = {service.name for service in answer.list_services_response.service}
     assert "wardround.wire.v1.RelayService" in names
+
+
+def test_a_coordinator_does_not_start_with_a_certificate_of_a_site(
+    tmp_path: Path, authority
+) -> None:
+    own = read_credentials(authority.issue(Role.SITE, "ada"))
+    with pytest.raises(IdentityError, match="expected one of a coordinator"):
+        serve(tmp_path, own, "127.0.0.1:0")
+
+
+def test_a_coordinator_does_not_start_without_a_study(tmp_path: Path, authority) -> None:
+    own = read_credentials(authority.issue(Role.COORDINATOR, "hub"))
+    with pytest.raises(JournalError, match="wardround study create"):
+        serve(tmp_path, own, "127.0.0.1:0")
+    assert not (tmp_path / "journal").exists()

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from wardround.deploy import cli_relay, plan_text
+from wardround.deploy.in_process import JOURNAL
+from wardround.server.journal import read_events
+from wardround.server.state import fold
+from wardround.shared.errors import JournalError, PlanError, UsageError
+
+
+@pytest.fixture
+def study(tiny_plan, tmp_path: Path) -> str:
+    path = tmp_path / "study.toml"
+    path.write_text(plan_text.write(tiny_plan, heading=""), encoding="utf-8")
+    return str(path)
+
+
+def test_a_created_study_holds_its_start_and_nothing_more(study: str, tmp_path: Path) -> None:
+    cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+    state = fold(read_events(tmp_path / "out" / JOURNAL))
+    assert state is not None
+    assert (state.study_id, state.num_visits, state.leased) == ("tiny", 0, 0)
+
+
+def test_a_study_is_not_created_over_another(study: str, tmp_path: Path) -> None:
+    cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+    with pytest.raises(JournalError, match="holds a study already"):
+        cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+
+
+@pytest.mark.parametrize("method", ["exemplar-replay", "joint"])
+def test_methods_that_keep_real_cases_are_refused_over_machines(
+    study: str, tmp_path: Path, method: str
+) -> None:
+    with pytest.raises(PlanError, match="never leave a site"):
+        cli_relay.create(study=study, out=tmp_path / "out", overrides=[f"method.name={method}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_site_that_the_plan_does_not_name_does_not_start(study: str, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="site 'zoe' is not in the plan"):
+        cli_relay.start(
+            study=study,
+            site="zoe",
+            data=tmp_path,
+            workspace=tmp_path / "work",
+            credentials=tmp_path,
+            coordinator="127.0.0.1:1",
+        )
+
+
+def test_a_plan_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        cli_relay.create(study="nowhere.toml", out=tmp_path / "out", overrides=None)
