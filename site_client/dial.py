@@ -67,9 +67,9 @@ def work(
     while (answer := coordinator.next_order()).kind != wire.ORDER_KIND_COMPLETE:
         if answer.kind == wire.ORDER_KIND_NONE:
             continue
-        lease = _Lease(coordinator, answer)
+        lease = Lease(coordinator, answer)
         try:
-            with _Heart(coordinator, lease, terms.heartbeat_seconds) as heart:
+            with Heart(coordinator, lease, terms.heartbeat_seconds) as heart:
                 link = RelayLink(coordinator, lease, heart)
                 if answer.kind == wire.ORDER_KIND_VISIT:
                     gateway.visit(answer.order, link)
@@ -113,7 +113,7 @@ class _Coordinator:
         return answer
 
 
-class _Lease:
+class Lease:
     """The lease on the order that is being carried out."""
 
     def __init__(self, coordinator: _Coordinator, answer: wire.NextOrderResponse) -> None:
@@ -146,13 +146,13 @@ class _Lease:
             return call(what, lambda: act(self.token))
 
 
-class _Heart:
+class Heart:
     """A thread that says the site is alive, and how far it is, while an order is carried out.
 
     It never stops the work by itself: what it learns is told at the next `check`.
     """
 
-    def __init__(self, coordinator: _Coordinator, lease: _Lease, interval_s: float) -> None:
+    def __init__(self, coordinator: _Coordinator, lease: Lease, interval_s: float) -> None:
         self._coordinator, self._lease, self._interval_s = coordinator, lease, interval_s
         self._progress = b""
         self._wake, self._stopped = Event(), Event()
@@ -161,7 +161,7 @@ class _Heart:
         self._refusal: IdentityError | None = None
         self._thread = Thread(target=self._run, name="heartbeat", daemon=True)
 
-    def __enter__(self) -> "_Heart":
+    def __enter__(self) -> "Heart":
         self._thread.start()
         return self
 
@@ -224,7 +224,7 @@ class _Heart:
 class RelayLink:
     """The `CoordinatorLink` of a site that carries out one order."""
 
-    def __init__(self, coordinator: _Coordinator, lease: _Lease, heart: _Heart) -> None:
+    def __init__(self, coordinator: _Coordinator, lease: Lease, heart: Heart) -> None:
         self._connection, self._stub = coordinator.connection, coordinator.stub
         self._lease, self._heart = lease, heart
 
