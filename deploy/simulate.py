@@ -322,10 +322,13 @@ def _traffic(state: StudyState) -> dict[int, tuple[int, int]]:
     """Return the checkpoint bytes to and from the site of each visit; messages are negligible."""
     traffic = {}
     for visit in range(1, state.num_visits + 1):
-        parent, child = state.checkpoints[visit - 1].parts, state.checkpoints[visit].parts
+        parent, child = (
+            {part.digest: part.size_bytes for part in state.checkpoints[number].parts}
+            for number in (visit - 1, visit)
+        )
         traffic[visit] = (
-            sum(part.size_bytes for part in parent),
-            sum(part.size_bytes for part in child if part not in parent),
+            sum(parent.values()),
+            sum(size for digest, size in child.items() if digest not in parent),
         )
     return traffic
 

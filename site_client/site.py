@@ -73,7 +73,10 @@ class Site:
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
         verify_parts(message.parent, expected)
-        parent = {part.name: _fetch(link, part) for part in message.parent.parts}
+        # A site's labeller is the segmenter that left it: one file under two names.
+        files = {part.digest: part for part in message.parent.parts}
+        fetched = {digest: _fetch(link, part) for digest, part in files.items()}
+        parent = {part.name: fetched[part.digest] for part in message.parent.parts}
         for name, data in parent.items():
             verify_header(name, data, expected[name])
         self._prepare_torch()
@@ -98,8 +101,8 @@ class Site:
                 checkpoint=ref_of([*kept, *released]),
             )
         )
-        for name, data in changed.items():
-            link.deliver(upload, name, chunks_of(data))
+        for name in {part.digest: part.name for part in released}.values():
+            link.deliver(upload, name, chunks_of(changed[name]))
         report = VisitReport(
             visit=message.visit,
             site_id=self.data.site_id,

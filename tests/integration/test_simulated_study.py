@@ -193,6 +193,40 @@ def test_methods_that_train_the_same_denoiser_train_it_once(
     assert other.checkpoints == alone.checkpoints
 
 
+def parts_after_each_visit(out: Path) -> list[dict[str, str]]:
+    state = fold(read_events(out / JOURNAL))
+    assert state is not None
+    return [{part.name: part.digest for part in ref.parts} for ref in state.checkpoints]
+
+
+@pytest.mark.slow
+def test_a_labeller_is_the_segmenter_as_it_left_its_site_and_stays_so(
+    finished: tuple[Path, Path, Report],
+) -> None:
+    visits = parts_after_each_visit(finished[0])
+    for number, site_id in enumerate(SITES, start=1):
+        for later in visits[number:]:
+            assert later[f"labeller.{site_id}"] == visits[number]["segmenter"]
+        assert f"labeller.{site_id}" not in visits[number - 1]
+
+
+@pytest.mark.slow
+def test_who_labels_replay_matters_from_the_third_visit_on(
+    finished: tuple[Path, Path, Report], tmp_path: Path
+) -> None:
+    """At the second visit the segmenter that arrives is the one that left the only earlier site."""
+    out, mock, _ = finished
+    content = a_plan().model_dump(mode="json", exclude_none=True)
+    plan = plans.parse(content | {"replay": content["replay"] | {"labels": "arriving"}}, origin="t")
+    run(plan, options(tmp_path / "arriving", mock))
+    by_site = parts_after_each_visit(out)
+    arriving = parts_after_each_visit(tmp_path / "arriving")
+
+    assert [visit["segmenter"] for visit in arriving[:3]] == [v["segmenter"] for v in by_site[:3]]
+    assert arriving[3]["segmenter"] != by_site[3]["segmenter"]
+    assert not any(name.startswith("labeller.") for name in arriving[3])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("dims", "size"), [("2.5d", [16, 16]), ("3d", [16, 16, 8])])
 def test_two_and_a_half_and_three_dimensional_studies_run(
