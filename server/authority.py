@@ -45,6 +45,7 @@ AUTHORITY_KEY_FILE = "ca.key"
 REGISTER_FILE = "register.jsonl"
 CERTIFICATE_DAYS = 90
 INVITATION_DAYS = 7
+TOKEN_BYTES = 16  # beyond guessing, and short enough to be read out
 MAX_CERTIFICATE_DAYS = 397
 MAX_INVITATION_DAYS = 90
 
@@ -90,7 +91,7 @@ class Authority:
                 f"{uri_of(role, name)} was given {len(hosts)} hosts, expected {expected}. Give "
                 f"hosts to the coordinator alone."
             )
-        token = secrets.token_urlsafe(32)
+        token = secrets.token_hex(TOKEN_BYTES)
         with self._register() as register:
             for invitation in rules.open_invitations(register.records, now):
                 if (invitation.role, invitation.name) == (role, name):
@@ -172,7 +173,7 @@ class Authority:
             )
 
     def revoke(self, which: str, *, now: datetime) -> tuple[Issued, ...]:
-        """Revoke certificates; return those that were valid or expired until then.
+        """Revoke certificates; return those that were not revoked before.
 
         Args:
             which: A name: all its certificates in every role, and its open invitations. Or a serial

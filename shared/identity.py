@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from wardround.shared import message_rules as rules
@@ -152,6 +153,22 @@ def holder_in(names: x509.SubjectAlternativeName, *, what: str, remedy: str) -> 
             f"of {', '.join(Role)}. {remedy}"
         )
     return Role(spelled["role"]), spelled["name"]
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Return the SHA-256 of a PEM certificate as other programs show it, to be read aloud.
+
+    Raises:
+        IdentityError: It is no certificate.
+    """
+    try:
+        digest = x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256())
+    except PARSE_ERRORS as error:
+        raise IdentityError(
+            f"a certificate cannot be read: {error!s:.200}. Copy the file anew from where it was "
+            f"made."
+        ) from error
+    return digest.hex(":").upper()
 
 
 _HOLDER = re.compile(rf"{SCHEME}://(?P<role>{'|'.join(Role)})/(?P<name>{rules.SITE_ID.pattern})")
