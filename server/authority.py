@@ -210,7 +210,11 @@ class Authority:
         return rules.issued(self._records())
 
     def revoked_serials(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates, the expired ones included."""
+        """Return the serial numbers of all revoked certificates, the expired ones included.
+
+        Reads the register alone, also while another process appends to it: a coordinator needs no
+        more than a copy of that file.
+        """
         return rules.revoked_serials(self._records())
 
     def open_invitations(self, *, now: datetime) -> tuple[Invited, ...]:
