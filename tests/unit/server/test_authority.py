@@ -1,7 +1,5 @@
 """Who gets a certificate, what is in it, and what a revocation reaches."""
 
-import json
-import stat
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from wardround.server import authority as authorities
 from wardround.server import register as registers
 from wardround.server.authority import Authority
-from wardround.shared.enrolment import install, make_request
+from wardround.shared.enrolment import make_request
 from wardround.shared.errors import IdentityError, UsageError
 from wardround.shared.identity import Role, identity_of
 
@@ -71,19 +69,6 @@ def test_the_authority_may_sign_holders_and_no_other_authority(authority: Author
     assert usage.key_cert_sign
     assert not usage.digital_signature
     assert certificate.not_valid_after_utc == NOW + 3650 * DAY
-
-
-def test_the_key_and_the_register_are_the_owners_alone(authority: Authority) -> None:
-    for name in ("ca.key", "register.jsonl"):
-        assert stat.S_IMODE((authority.folder / name).stat().st_mode) == 0o600
-    assert stat.S_IMODE(authority.folder.stat().st_mode) == 0o700
-
-
-def test_a_second_authority_does_not_take_the_place_of_the_first(authority: Authority) -> None:
-    before = (authority.folder / "ca.key").read_bytes()
-    with pytest.raises(IdentityError, match=r"ca\.key' exists already"):
-        authorities.init(authority.folder, "other", now=NOW)
-    assert (authority.folder / "ca.key").read_bytes() == before
 
 
 def test_a_site_gets_a_certificate_that_serves_for_dialling_out_alone(
@@ -180,13 +165,6 @@ def test_a_certificate_is_valid_for_1_to_397_days(
     with pytest.raises(UsageError, match=f"{days} days, expected 1 to 397"):
         authority.approve(request, token, now=NOW, days=days)
     authority.approve(request, token, now=NOW)  # the token was not spent
-
-
-def test_the_register_does_not_hold_the_token(authority: Authority, register: Path) -> None:
-    first = authority.invite("utrecht", Role.SITE, now=NOW)
-    second = authority.invite("leiden", Role.SITE, now=NOW)
-    assert first != second
-    assert first not in register.read_text(encoding="utf-8")
 
 
 def test_a_used_token_gives_its_holder_the_same_certificate_and_others_none(
@@ -414,81 +392,3 @@ def test_a_key_that_is_not_the_authoritys_signs_nothing(
     with pytest.raises(IdentityError, match=r"is not the key of"):
         enrolled(authority, tmp_path / "site")
     assert authority.issued() == ()
-
-
-def test_a_torn_last_line_of_the_register_is_dropped_wherever_it_was_cut(
-    authority: Authority, register: Path, tmp_path: Path
-) -> None:
-    authority.invite("utrecht", Role.SITE, now=NOW)
-    first = register.read_bytes()
-    authority.invite("leiden", Role.SITE, now=NOW)
-    data = register.read_bytes()
-    for end in range(len(first), len(data)):
-        register.write_bytes(data[:end])
-        assert [one.name for one in authority.open_invitations(now=NOW)] == ["utrecht"]
-    authority.invite("porto", Role.SITE, now=NOW)
-    assert register.read_bytes().startswith(first)
-    assert [one.name for one in authority.open_invitations(now=NOW)] == ["utrecht", "porto"]
-
-
-@pytest.mark.parametrize("change", ["{}", '{"kind": "pardoned"}', "revoked"])
-def test_a_faulty_line_is_an_error_and_never_dropped(
-    authority: Authority, register: Path, tmp_path: Path, change: str
-) -> None:
-    enrolled(authority, tmp_path / "site")
-    authority.revoke("utrecht", now=NOW)
-    lines = register.read_text(encoding="utf-8").splitlines()
-    register.write_text("\n".join([*lines[:-1], change]) + "\n", encoding="utf-8")
-    with pytest.raises(IdentityError, match=r"line 3, .*restore it from a copy"):
-        authority.revoked_serials()
-    with pytest.raises(IdentityError, match=r"line 3, .*restore it from a copy"):
-        authority.invite("leiden", Role.SITE, now=NOW)
-
-
-def test_serial_numbers_are_written_in_hexadecimal(
-    authority: Authority, register: Path, tmp_path: Path
-) -> None:
-    serial = identity_of(enrolled(authority, tmp_path / "site")).serial
-    line = json.loads(register.read_text(encoding="utf-8").splitlines()[-1])
-    assert line["serial"] == f"{serial:040x}"
-    assert authority.issued()[0].serial == serial
-
-
-def test_two_processes_cannot_write_one_register_and_reading_goes_on(
-    authority: Authority, register: Path, tmp_path: Path
-) -> None:
-    enrolled(authority, tmp_path / "site")
-    with registers.opened(register):
-        # A lock belongs to the opening of a file: within one process it works as between two.
-        with pytest.raises(IdentityError, match="in use by another process"):
-            authority.invite("leiden", Role.SITE, now=NOW)
-        assert len(authority.issued()) == 1
-    authority.invite("leiden", Role.SITE, now=NOW)
-
-
-def test_a_folder_without_an_authority_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(IdentityError, match="wardround ca init"):
-        Authority(tmp_path).invite("utrecht", Role.SITE, now=NOW)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_write_that_fails_leaves_the_register_as_it_was(
-    authority: Authority, register: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority.invite("utrecht", Role.SITE, now=NOW)
-    before = register.read_bytes()
-
-    def full(file: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(registers.os, "fsync", full)
-        with pytest.raises(IdentityError, match="No space left on device"):
-            authority.invite("leiden", Role.SITE, now=NOW)
-    assert register.read_bytes() == before
-
-
-def test_an_issued_certificate_installs_at_its_holder(authority: Authority, tmp_path: Path) -> None:
-    pem = enrolled(authority, tmp_path / "site")
-    root = (authority.folder / "ca.crt").read_bytes()
-    assert install(tmp_path / "site", pem, now=NOW, authority=root).name == "utrecht"
