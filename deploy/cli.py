@@ -12,7 +12,7 @@ import click
 import typer
 from rich.console import Console
 
-from wardround.deploy import cli_data, cli_plan, cli_relay
+from wardround.deploy import cli_authority, cli_data, cli_identity, cli_plan, cli_relay
 from wardround.deploy.cli_options import Engine, Format, find_study
 from wardround.deploy.results_text import results_table, summary_lines, title
 from wardround.shared import report as reports
@@ -35,14 +35,17 @@ app = typer.Typer(
         "`wardround plan new DATA --out study.toml` writes a plan for your own data\n\n"
         "`wardround simulate study.toml --out out/my-study` runs it\n\n"
         "Exit status: 0 done, 2 wrong usage, 3 plan, 4 data, 5 checkpoint, 6 refused to leave a "
-        "site, 7 message, 8 journal, 9 training, 10 certificate, 11 connection, 130 interrupted."
+        "site, 7 message, 8 journal, 9 training, 10 identity, 11 connection lost, "
+        "130 interrupted."
     ),
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_plan.app, name="plan")
 app.add_typer(cli_relay.study_app, name="study")
 app.add_typer(cli_relay.coordinator_app, name="coordinator")
-app.add_typer(cli_relay.site_app, name="site")
+app.add_typer(cli_identity.site, name="site")
+app.add_typer(cli_authority.app, name="ca")
+app.command()(cli_identity.doctor)
 
 
 @app.command()

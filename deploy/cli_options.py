@@ -1,5 +1,6 @@
 """Words that several commands take: the study, and for whom the output is."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,3 +49,22 @@ def find_study(study: str | None) -> Path:
         f"there is no study file '{study}' and no packaged study of that name. "
         f"Name a .toml file, or one of: {names}."
     )
+
+
+def clock() -> datetime:
+    """Return the time at which a command acts."""
+    return datetime.now(UTC)
+
+
+def read_given(path: Path, what: str) -> bytes:
+    """Return the content of a file that the command names.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"the {what} '{path}' cannot be read: {error.strerror}. Name the file that was sent."
+        ) from error

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from wardround.deploy.cli_options import find_study
+from wardround.deploy.cli_identity import site
+from wardround.deploy.cli_options import clock, find_study
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
-from wardround.shared.identity import read_credentials
+from wardround.shared.identity import Credentials, read_credentials
 
 study_app = typer.Typer(
     no_args_is_help=True,
@@ -22,16 +23,10 @@ coordinator_app = typer.Typer(
     help="Serve a study to its sites.",
     rich_markup_mode="markdown",
 )
-site_app = typer.Typer(
-    no_args_is_help=True,
-    help="Take part in a study with the data of one site.",
-    rich_markup_mode="markdown",
-)
 
 
 @study_app.callback()
 @coordinator_app.callback()
-@site_app.callback()
 def _group() -> None:
     """Keep the command's own word where a group has but one."""
 
@@ -74,6 +69,13 @@ def serve(
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "0.0.0.0:7443",
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="The authority's folder, or a copy with its register: revoked are refused.",
+            show_default=False,
+        ),
+    ] = None,
     linger: Annotated[
         float,
         typer.Option(min=0, help="Seconds to wait, after the end, for sites not told of it yet."),
@@ -90,22 +92,24 @@ def serve(
     `wardround coordinator serve out/study --credentials credentials --listen 0.0.0.0:7443`
     """
     from wardround.server import coordinator
+    from wardround.server.authority import Authority
 
     _log_to_standard_error()
     state = coordinator.serve(
         study_dir,
-        read_credentials(credentials),
+        _sound(credentials),
         listen,
+        revoked=frozenset if authority is None else Authority(authority).revoked_serials,
         on_listening=lambda port: print(f"listening on port {port}", flush=True),
         linger_s=linger,
     )
     print(f"study {state.study_id} is complete; last checkpoint {state.checkpoint.digest}")
 
 
-@site_app.command()
+@site.command()
 def start(
     study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan approved here.")],
-    site: Annotated[str, typer.Option(help="This site's name in the plan.")],
+    name: Annotated[str, typer.Option("--site", help="This site's name in the plan.")],
     data: Annotated[Path, typer.Option(help="Folder with this site's cases.")],
     workspace: Annotated[
         Path, typer.Option(help="Folder for the audit file and for what was finished.")
@@ -133,19 +137,19 @@ def start(
     from wardround.site_client.site import Site
 
     plan = plans.load(find_study(study))
-    if site not in plan.sites:
+    if name not in plan.sites:
         raise PlanError(
-            f"site '{site}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
+            f"site '{name}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
             f"Name one of them with --site."
         )
     _expect_no_borrowing(plan)
-    own = read_credentials(credentials)
+    own = _sound(credentials)
     _log_to_standard_error()
-    cases = load_site(site, data, plan.task, plan.data)
+    cases = load_site(name, data, plan.task, plan.data)
     manifest = make_genesis(plan).manifest
     gateway = Site(plan, cases, manifest, workspace=workspace)
     with Connection(coordinator, own) as connection:
-        work(connection, own, gateway, site_id=site, plan=plan, manifest=manifest)
+        work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
     print(f"study {plan.study_id} is complete")
 
 
@@ -158,6 +162,14 @@ def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
             f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
             f"never leave a site. Use wardround simulate for it, or another method."
         )
+
+
+def _sound(folder: Path) -> Credentials:
+    """Return the credentials in a folder that `wardround doctor` finds no error in."""
+    from wardround.shared.credential_check import check_folder, refuse_faulty
+
+    refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
+    return read_credentials(folder)
 
 
 def _log_to_standard_error() -> None:

@@ -42,7 +42,7 @@ def test_a_site_that_the_plan_does_not_name_does_not_start(study: str, tmp_path:
     with pytest.raises(PlanError, match="site 'zoe' is not in the plan"):
         cli_relay.start(
             study=study,
-            site="zoe",
+            name="zoe",
             data=tmp_path,
             workspace=tmp_path / "work",
             credentials=tmp_path,
