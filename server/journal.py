@@ -19,6 +19,7 @@ from typing import Any, Self
 from wardround.server import events
 from wardround.server.events import Event
 from wardround.shared.errors import JournalError
+from wardround.shared.files import fsync_folder
 
 NO_LINE = "0" * 64
 _KEYS = {"seq", "at", "previous", "event", "check"}
@@ -45,7 +46,7 @@ class Journal:
             lines = _read(path, path.read_bytes())
             os.ftruncate(self._file, lines.size_bytes)
             os.fsync(self._file)
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
         except BaseException:
             os.close(self._file)
             raise
@@ -207,14 +208,6 @@ def _open_locked(path: Path) -> int:
 def _write_all(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _faulty(path: Path, number: int, why: str) -> JournalError:

@@ -15,6 +15,7 @@ from threading import Lock
 from wardround.server.incoming import Incoming
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import CheckpointError
+from wardround.shared.files import fsync_folder
 from wardround.shared.messages import PartRef
 
 _INCOMING = ".incoming-"
@@ -73,7 +74,7 @@ class ArtefactStore:
                     os.fsync(file.fileno())
                 check(incoming)
                 incoming.replace(path)
-                _fsync_folder(path.parent)
+                fsync_folder(path.parent)
             finally:
                 incoming.unlink(missing_ok=True)
         except (ConnectionError, TimeoutError):  # of the chunks' sender, not of the disk
@@ -126,7 +127,7 @@ class ArtefactStore:
         try:
             _make_folder(path.parent)
             incoming.path.replace(path)
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
         except OSError as error:
             raise CheckpointError(
                 f"part '{incoming.part.name}' cannot be stored under '{path}': {error.strerror}. "
@@ -208,12 +209,4 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync_folder(folder.parent)

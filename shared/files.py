@@ -22,7 +22,7 @@ def write_once(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
     except BaseException:
         path.unlink()
         raise
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def write_over(path: Path, data: bytes) -> None:
@@ -39,10 +39,10 @@ def write_over(path: Path, data: bytes) -> None:
         incoming.replace(path)
     finally:
         incoming.unlink(missing_ok=True)
-    _fsync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
