@@ -144,7 +144,7 @@ def simulate(
 
 
 def _say_how_to_go_on(options: "Options") -> None:
-    from wardround.deploy.in_process import JOURNAL
+    from wardround.server.study_folder import JOURNAL
 
     if (options.out / JOURNAL).exists():
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--fresh")]

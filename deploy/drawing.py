@@ -15,6 +15,7 @@ from wardround.deploy.report_page import Example, Gallery, Pictures
 from wardround.server.state import StudyState
 from wardround.server.store import ArtefactStore
 from wardround.shared import seeds
+from wardround.shared.checkpoint import PROMPT
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
@@ -98,10 +99,10 @@ def _galleries(
     fill_network(denoiser, parts["denoiser"])
     galleries = []
     for site_id in plan.sites:
-        if f"prompt.{site_id}" not in parts:
+        if PROMPT + site_id not in parts:
             continue
         generator = torch.Generator().manual_seed(seeds.derive(plan.seed, "gallery", site_id))
-        prompt = unpack(parts[f"prompt.{site_id}"])[PROMPT_TENSOR]
+        prompt = unpack(parts[PROMPT + site_id])[PROMPT_TENSOR]
         pairs = draw_pairs(denoiser, prompt, IN_A_ROW, plan=plan, generator=generator)
         cases = sites[site_id].train
         is_volume = _is_volume(cases[0])

@@ -18,8 +18,6 @@ from wardround.shared.link import SiteGateway
 from wardround.shared.messages import PartRef, Progress
 from wardround.shared.plan import StudyPlan
 
-JOURNAL = study_folder.JOURNAL
-CHECKPOINTS = study_folder.CHECKPOINTS
 _SHOWN_DIFFERENCES = 6
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from platform import python_version
 
 from wardround.deploy import drawing, plan_text, report_page, site_folders
-from wardround.deploy.in_process import CHECKPOINTS, JOURNAL, InProcessEngine, open_study
+from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.progress import Watcher
 from wardround.server import loop
 from wardround.server.journal import read_events
 from wardround.server.relay import Order, Relay
 from wardround.server.state import StudyState, fold
 from wardround.server.store import ArtefactStore
+from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared.errors import DataError, JournalError, PlanError, UsageError

@@ -161,11 +161,15 @@ class _Watch:
     link: CoordinatorLink
     visit: int
     site_id: str
+    last: tuple[Phase, int, int] | None = None
 
     def __call__(self, phase: Phase, step: int, total: int) -> None:
-        every = max(1, total // PROGRESS_LINES)
-        if step % every and step != total:
-            return
+        """Take any steps in order; a phase that is looked at now and then skips some."""
+        if self.last is not None and self.last[0] == phase and self.last[2] == total:
+            since = step - self.last[1]
+            if since == 0 or (since < max(1, total // PROGRESS_LINES) and step != total):
+                return
+        self.last = (phase, step, total)
         self.link.progress(
             self.guard.release(
                 Progress(

@@ -222,7 +222,8 @@ class _Average:
     def update(self, denoiser: Denoiser, prompt: Tensor) -> None:
         self.updates += 1
         step = 1 - min(self.decay, self.updates / (self.updates + 10))
-        torch._foreach_lerp_(list(self.denoiser.parameters()), list(denoiser.parameters()), step)
+        for kept, current in zip(self.denoiser.parameters(), denoiser.parameters(), strict=True):
+            kept.lerp_(current, step)
         self.prompt_PW.lerp_(prompt, step)
 
 

@@ -30,6 +30,13 @@ class Authority:
         install(folder, certificate, now=now, authority=trusted)
         return folder
 
+    @property
+    def folder(self) -> Path:
+        return self._authority.folder
+
+    def revoke(self, name: str) -> None:
+        self._authority.revoke(name, now=datetime.now(UTC))
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

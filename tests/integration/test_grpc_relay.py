@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from wardround.deploy import plan_text
-from wardround.deploy.in_process import JOURNAL, InProcessEngine, open_study
+from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.state import StudyState, fold
+from wardround.server.study_folder import JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared.identity import Role, read_credentials
 from wardround.site_client.connection import Connection

@@ -1,6 +1,8 @@
 """Who may talk to the coordinator: who may not is refused, and a site that is refused ends."""
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from wardround.deploy.in_process import open_study
 from wardround.server.coordinator import serve
 from wardround.shared.errors import IdentityError, JournalError
 from wardround.shared.identity import CERTIFICATE_FILE, Role, read_credentials
@@ -143,3 +146,29 @@ def test_a_coordinator_does_not_start_without_a_study(tmp_path: Path, authority)
     with pytest.raises(JournalError, match="wardround study create"):
         serve(tmp_path, own, "127.0.0.1:0")
     assert not (tmp_path / "journal").exists()
+
+
+def test_the_command_refuses_whom_the_authority_revoked(
+    tmp_path: Path, authority, tiny_plan
+) -> None:
+    with open_study(tmp_path / "study", tiny_plan, tiny.MANIFEST, tiny.GENESIS):
+        pass
+    words = [sys.executable, "-m", "wardround.deploy.cli", "coordinator", "serve"]
+    words += [str(tmp_path / "study"), "--listen", "127.0.0.1:0"]
+    words += ["--credentials", str(authority.issue(Role.COORDINATOR, "hub"))]
+    words += ["--authority", str(authority.folder)]
+    own = authority.issue(Role.SITE, "ada")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = f"127.0.0.1:{process.stdout.readline().split()[-1]}"
+            with calls.dialled(address, own) as stub:
+                assert stub.NextOrder(wire.NextOrderRequest()).kind == wire.ORDER_KIND_EVALUATION
+            authority.revoke("ada")
+            with (
+                calls.dialled(address, own) as stub,
+                calls.refused(Code.UNAUTHENTICATED, "was revoked"),
+            ):
+                stub.NextOrder(wire.NextOrderRequest())
+        finally:
+            process.kill()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from wardround.deploy.in_process import CHECKPOINTS
+from wardround.server.study_folder import CHECKPOINTS
 from wardround.shared import codec
 from wardround.shared.checkpoint import CHUNK_BYTES, chunks_of, part_ref
 from wardround.shared.identity import Role

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from wardround.deploy.in_process import CHECKPOINTS, JOURNAL, InProcessEngine, open_study
+from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.events import VisitCommitted
 from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
+from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import codec, seeds
 from wardround.shared.checkpoint import Manifest, chunks_of, ref_of
 from wardround.shared.errors import JournalError

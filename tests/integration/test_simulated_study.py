@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from wardround.deploy import simulate as simulation
-from wardround.deploy.in_process import JOURNAL
 from wardround.deploy.progress import watching
 from wardround.deploy.site_folders import Places
 from wardround.server.journal import read_events
 from wardround.server.state import fold
+from wardround.server.study_folder import JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared.report import Report, without_timing
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from wardround.deploy import cli_relay, plan_text
-from wardround.deploy.in_process import JOURNAL
 from wardround.server.journal import read_events
 from wardround.server.state import fold
+from wardround.server.study_folder import JOURNAL
 from wardround.shared.errors import JournalError, PlanError, UsageError
 
 

@@ -1,9 +1,10 @@
 import pytest
 
-from wardround.deploy.in_process import JOURNAL, InProcessEngine, open_study
+from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.journal import Journal
 from wardround.server.relay import Order, Relay
 from wardround.server.store import ArtefactStore
+from wardround.server.study_folder import JOURNAL
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import CheckpointError, UsageError
 from wardround.shared.messages import TensorSpec
