@@ -22,7 +22,11 @@ from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
 from wardround.site_client.learning.diffusion import Remembered, draw_pairs, train_denoiser
-from wardround.site_client.learning.inference import evaluate, probabilities
+from wardround.site_client.learning.inference import (
+    evaluate,
+    mirrored_probabilities,
+    probabilities,
+)
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import ReplaySource
 from wardround.site_client.learning.pool import Pool
@@ -212,8 +216,9 @@ class Visit:
             ]
         if not remembered:
             return [own], []
+        label = mirrored_probabilities if self.plan.augmentation.flip else probabilities
         given = [
-            probabilities(labeller, site.pairs.images_NCX, task)
+            label(labeller, site.pairs.images_NCX, task)
             for labeller, site in zip(self._labellers(segmenter), remembered, strict=True)
         ]
         self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)

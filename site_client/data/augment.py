@@ -14,6 +14,9 @@ from wardround.shared.plan import Augmentation
 
 # B batch, C channels, X spatial axes (two or three)
 
+# The first in-plane axis: from left to right in a NIfTI slice, top to bottom in a PNG picture.
+MIRROR_AXIS = 2
+
 
 def augment(
     images_BCX: Tensor, targets_BKX: Tensor, config: Augmentation, generator: torch.Generator
@@ -36,13 +39,9 @@ def augment(
 def flip(
     images_BCX: Tensor, targets_BKX: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mirror half of the samples, drawn at random, along the first in-plane axis.
-
-    That axis runs from left to right in a NIfTI slice and from top to bottom in a PNG picture.
-    """
+    """Mirror half of the samples, drawn at random, along `MIRROR_AXIS`."""
     chosen_B = torch.rand(len(images_BCX), generator=generator) < 0.5
-    images = torch.where(_as(chosen_B, images_BCX), images_BCX.flip(2), images_BCX)
-    return images, torch.where(_as(chosen_B, targets_BKX), targets_BKX.flip(2), targets_BKX)
+    return _mirrored(images_BCX, chosen_B), _mirrored(targets_BKX, chosen_B)
 
 
 def intensity_stack(images_BCX: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,3 +107,7 @@ def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> 
 
 def _as(mask_B: Tensor, like: Tensor) -> Tensor:
     return mask_B.reshape(-1, *([1] * (like.dim() - 1)))
+
+
+def _mirrored(x: Tensor, chosen_B: Tensor) -> Tensor:
+    return torch.where(_as(chosen_B, x), x.flip(MIRROR_AXIS), x)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wardround.shared.messages import ClassScore
 from wardround.shared.plan import Task
+from wardround.site_client.data.augment import MIRROR_AXIS
 from wardround.site_client.data.cases import Case
 from wardround.site_client.data.preprocess import to_native, to_samples
 from wardround.site_client.learning.metrics import score_case, summarise
@@ -56,3 +57,14 @@ def probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tenso
             )
         parts.append(torch.softmax(logits, dim=1))
     return torch.cat(parts)
+
+
+def mirrored_probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
+    """Return the mean of `probabilities` over each image and its mirror image, turned back.
+
+    Averaging over what a network was trained to ignore makes truer labels (data distillation,
+    Radosavovic et al. 2018, arXiv:1712.04440). Only for networks that saw flips in training.
+    """
+    seen_NKX = probabilities(segmenter, images_NCX, task)
+    mirrored_NKX = probabilities(segmenter, images_NCX.flip(MIRROR_AXIS), task)
+    return (seen_NKX + mirrored_NKX.flip(MIRROR_AXIS)) / 2
