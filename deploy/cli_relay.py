@@ -92,14 +92,14 @@ def serve(
     `wardround coordinator serve out/study --credentials credentials --listen 0.0.0.0:7443`
     """
     from wardround.server import coordinator
-    from wardround.server.authority import Authority
+    from wardround.server.revocations import Revocations
 
     _log_to_standard_error()
     state = coordinator.serve(
         study_dir,
         _sound(credentials),
         listen,
-        revoked=frozenset if authority is None else Authority(authority).revoked_serials,
+        revoked=frozenset if authority is None else Revocations(authority),
         on_listening=lambda port: print(f"listening on port {port}", flush=True),
         linger_s=linger,
     )

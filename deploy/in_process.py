@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from wardround.server import study_folder
-from wardround.server.relay import Order, Relay
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.link import SiteGateway

@@ -20,7 +20,8 @@ from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.progress import Watcher
 from wardround.server import loop
 from wardround.server.journal import read_events
-from wardround.server.relay import Order, Relay
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.server.state import StudyState, fold
 from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
