@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Literal
 
 from wardround.deploy import drawing, plan_text, report_page, site_folders
 from wardround.deploy.in_process import InProcessEngine, open_study
@@ -31,6 +32,7 @@ from wardround.shared.errors import DataError, JournalError, PlanError, UsageErr
 from wardround.shared.messages import Metric
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
+from wardround.shared.study_api import Standing
 from wardround.site_client.data.cases import SiteData, load_site
 from wardround.site_client.data.mock import write_mock_sites
 from wardround.site_client.data.mock.habits import MOCK_SITES
@@ -108,7 +110,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         report_page.write_pictures(pictures, options.out)
     # What an earlier, interrupted run took is not known.
     seconds = time.monotonic() - started if is_new else None
-    report = report_of(plan, state, wall_seconds=seconds, engine=options.engine)
+    report = report_of(plan, state, wall_seconds=seconds)
     write_report(report, pictures, options.out)
     return report
 
@@ -145,14 +147,17 @@ def write_report(report: Report, pictures: report_page.Pictures, study_dir: Path
     draft.replace(study_dir / REPORT)
 
 
-def report_of(
-    plan: StudyPlan, state: StudyState, *, wall_seconds: float | None, engine: str = ENGINE
-) -> Report:
+def report_of(plan: StudyPlan, state: StudyState, *, wall_seconds: float | None) -> Report:
     """Return the report of a study from its state."""
     return reports.build(
         reports.Facts(
             plan=plan,
-            engine=engine,
+            status=_STATUS.get(state.standing, "interrupted"),
+            engine=state.engine,
+            sites=state.sites,
+            num_rows=state.num_rows,
+            skipped=state.skipped,
+            withdrawn=state.withdrawn,
             evaluations=tuple(state.evaluations.values()),
             visits=state.visit_reports,
             checkpoints={visit: ref.digest for visit, ref in enumerate(state.checkpoints)},
@@ -333,6 +338,12 @@ def _traffic(state: StudyState) -> dict[int, tuple[int, int]]:
             sum(size for digest, size in child.items() if digest not in parent),
         )
     return traffic
+
+
+_STATUS: Mapping[Standing, Literal["complete", "stopped"]] = {
+    Standing.COMPLETE: "complete",
+    Standing.STOPPED: "stopped",
+}
 
 
 def _versions() -> dict[str, str]:
