@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from wardround.shared.errors import PlanError, UsageError
+from wardround.shared.errors import UsageError
 from wardround.shared.identity import Credentials, read_credentials
-from wardround.shared.plan import StudyPlan
 
 STUDIES = Path(__file__).parent / "studies"
 DEMO = STUDIES / "demo.toml"
@@ -71,22 +70,6 @@ def read_given(path: Path, what: str) -> bytes:
         raise UsageError(
             f"the {what} '{path}' cannot be read: {error.strerror}. Name the file that was sent."
         ) from error
-
-
-def expect_no_borrowing(plan: StudyPlan) -> None:
-    """Check that the method leaves every case where it is.
-
-    Raises:
-        PlanError: It trains on cases of other sites.
-    """
-    from wardround.site_client.learning.methods import find_method
-    from wardround.site_client.learning.methods.method import ReplaySource
-
-    if find_method(plan.method.name).replay in (ReplaySource.POOLED, ReplaySource.EXEMPLARS):
-        raise PlanError(
-            f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
-            f"never leave a site. Use wardround simulate for it, or another method."
-        )
 
 
 def sound_credentials(folder: Path) -> Credentials:

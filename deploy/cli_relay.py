@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.deploy.cli_identity import site
-from wardround.deploy.cli_options import expect_no_borrowing, find_study, sound_credentials
+from wardround.deploy.cli_options import find_study, sound_credentials
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
 
@@ -94,11 +95,7 @@ def start(
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
-    from wardround.site_client.connection import Connection
-    from wardround.site_client.data.cases import load_site
-    from wardround.site_client.dial import work
-    from wardround.site_client.learning.genesis import make_genesis
-    from wardround.site_client.site import Site
+    from wardround.deploy.site_process import run_site
 
     plan = plans.load(find_study(study))
     if name not in plan.sites and not plan.late_sites:
@@ -109,11 +106,7 @@ def start(
     expect_no_borrowing(plan)
     own = sound_credentials(credentials)
     _log_to_standard_error()
-    cases = load_site(name, data, plan.task, plan.data)
-    manifest = make_genesis(plan).manifest
-    gateway = Site(plan, cases, manifest, workspace=workspace)
-    with Connection(coordinator, own) as connection:
-        work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
+    run_site(plan, name, data=data, workspace=workspace, credentials=own, coordinator=coordinator)
     print(f"study {plan.study_id} has ended")
 
 

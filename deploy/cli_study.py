@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 
 from wardround.deploy import study_text
+from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.deploy.cli_options import (
     Engine,
     Format,
-    expect_no_borrowing,
     find_study,
     sound_credentials,
 )

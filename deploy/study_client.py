@@ -1,5 +1,6 @@
 """The operator's end of the study API."""
 
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self, TypeVar
@@ -26,10 +27,18 @@ class StudyClient:
         address: HOST:PORT of the coordinator.
         credentials: Of an operator.
         study_id: The study that is meant; the coordinator refuses another.
+        sleep: Waits that many seconds, while a coordinator that is away is waited for.
     """
 
-    def __init__(self, address: str, credentials: Credentials, study_id: str) -> None:
-        self._connection = Connection(address, credentials)
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials,
+        study_id: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(address, credentials, sleep=sleep)
         self._stub = wire_grpc.StudyServiceStub(self._connection.channel)
         self._study_id = study_id
 

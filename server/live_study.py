@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from wardround.server.leases import Leases
@@ -57,6 +58,7 @@ class LiveStudy:
         self._progress: Progress | None = None
         self._told: set[str] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
+        relay.settle()
         if relay.state.has_ended:
             self.complete.set()
 
@@ -68,12 +70,23 @@ class LiveStudy:
         """Return what `act` returns, on the thread on which alone the study changes."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
-    def move_on(self) -> None:
-        """Wake whoever waits for the state to change."""
-        if self.relay.state.has_ended:
-            self.complete.set()
-        self.moved_on.ring()
-        self.news.ring()
+    async def alter(self, act: Callable[[], None]) -> None:
+        """Do what may change the study's state, and wake whoever waits for that."""
+
+        def altered() -> bool:
+            before = self.relay.state
+            act()
+            self.relay.settle()
+            lease = self.leases.current
+            if lease is not None and not self.relay.is_due(lease.order):
+                self.leases.release()
+            return self.relay.state is not before
+
+        if await self.run(altered):
+            if self.relay.state.has_ended:
+                self.complete.set()
+            self.moved_on.ring()
+            self.news.ring()
 
     def note_progress(self, progress: Progress) -> None:
         """Keep what a site said last."""
@@ -90,22 +103,18 @@ class LiveStudy:
         Raises:
             UsageError: It cannot be done.
         """
-
-        def act() -> None:
-            self.relay.change(change, by)
-            self._end_lease_that_is_not_due()
-
-        await self.run(act)
+        await self.alter(partial(self.relay.change, change, by))
         log.info("%s asked for %s", by, change)
-        self.move_on()
 
     async def look(self) -> None:
         """Look who is absent, and act upon it as the plan says."""
         self.presence.look()
         self.news.ring()
         try:
-            while await self.run(self._note_absent):
-                self.move_on()
+            state = None
+            while state is not self.relay.state:
+                state = self.relay.state
+                await self.alter(self._note_absent)
         except JournalError as error:
             self.fail(error)
 
@@ -126,20 +135,8 @@ class LiveStudy:
         if state.has_ended and self._told >= awaited:
             self.ended.set()
 
-    def _note_absent(self) -> bool:
-        """Act upon the absence of the site that is due; return whether something happened."""
-        due, before = self.relay.due(), self.relay.state
+    def _note_absent(self) -> None:
+        due = self.relay.due()
         absent_s = 0.0 if due is None else self.presence.absent_s(due.site_id)
-        if due is None or not absent_s:
-            return False
-        self.relay.note_absent(due.site_id, absent_s)
-        self._end_lease_that_is_not_due()
-        if self.relay.state is before:
-            return False
-        log.warning("site %s is absent; the study goes on as its plan says", due.site_id)
-        return True
-
-    def _end_lease_that_is_not_due(self) -> None:
-        lease = self.leases.current
-        if lease is not None and not self.relay.is_due(lease.order):
-            self.leases.release()
+        if due is not None and absent_s:
+            self.relay.note_absent(due.site_id, absent_s)

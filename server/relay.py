@@ -191,7 +191,7 @@ class Relay:
         """Return what is to be done now, or None when nothing may be asked for.
 
         That is when the study has ended, is on hold or paused. One in which nothing is left to do
-        is complete from here on. Asking again before it is done gives the same order.
+        is complete from then on. Asking again before it is done gives the same order.
         """
         if not may_begin(self.state):
             return None
@@ -206,9 +206,13 @@ class Relay:
                 return order_of(self.state, action)
             case EvaluateAt() as action:
                 return order_of(self.state, action)
-            case Complete():
-                self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+        self.settle()
         return None
+
+    def settle(self) -> None:
+        """Declare the study complete where nothing is left to do in it."""
+        if may_begin(self.state) and isinstance(next_action(self.state), Complete):
+            self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
 
     def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.

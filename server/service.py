@@ -190,10 +190,8 @@ class Service(wire_grpc.RelayServiceServicer):
             def commit() -> None:
                 self._leases.expect_granted(request.token, caller.name)
                 self._relay.commit(caller.name, request.report, request.upload)
-                self._end_lease(request.token, caller.name)
 
-            await self._on_study(commit)
-            self._study.move_on()
+            await self._study.alter(commit)
             return wire.CommitResponse()
 
     async def Evaluated(
@@ -205,17 +203,12 @@ class Service(wire_grpc.RelayServiceServicer):
             def evaluated() -> None:
                 self._leases.expect_granted(request.token, caller.name)
                 self._relay.evaluated(caller.name, request.report)
-                self._end_lease(request.token, caller.name)
 
-            await self._on_study(evaluated)
-            self._study.move_on()
+            await self._study.alter(evaluated)
             return wire.EvaluatedResponse()
 
     def _order_for(self, caller: Identity) -> wire.NextOrderResponse:
-        due = self._relay.due()
-        if due is None:
-            self._relay.next_order()  # where nothing is left to do, the study is complete now
-        state = self._relay.state
+        state, due = self._relay.state, self._relay.due()
         if state.has_ended or caller.name in state.withdrawn:
             return wire.NextOrderResponse(kind=wire.ORDER_KIND_COMPLETE)
         is_visit = isinstance(due, MakeVisit)
@@ -236,10 +229,6 @@ class Service(wire_grpc.RelayServiceServicer):
     ) -> AwaitedPart | None:
         self._leases.expect_current(request.token, caller.name)
         return self._relay.awaited_part(caller.name, request.announcement, request.part_name)
-
-    def _end_lease(self, token: str, site_id: str) -> None:
-        if self._leases.is_current(token, site_id):
-            self._leases.release()
 
     def _on_bytes(self, act: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._byte_threads, act)
