@@ -272,7 +272,7 @@ def _check_plain(event: _Plain) -> None:
             case "parent" | "checkpoint":
                 is_valid = type(value) is str and bool(rules.DIGEST.fullmatch(value))
             case "to_come":
-                is_valid = all(_is_name(one) for one in value)
+                is_valid = type(value) is tuple and all(_is_name(one) for one in value)
             case "by":
                 absence_may = isinstance(event, StudyStopped | SiteSkipped)
                 is_valid = _is_name(value) or (value is None and absence_may)

@@ -62,11 +62,16 @@ def simulate(
         return simulation.simulate(plan, options, watcher)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of the same study in one process."""
+    return simulate(tmp_path_factory.mktemp("alone"), "in-process", has_pictures=False)
+
+
 @pytest.mark.slow
 def test_a_simulation_over_grpc_gives_the_report_of_one_in_process(
-    tmp_path: Path, repository: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, repository: Path, alone: Report, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    alone = simulate(tmp_path, "in-process")
     report = simulate(tmp_path, "grpc", mode="plain")
 
     assert (alone.engine, report.engine) == ("in-process", "grpc")
@@ -126,13 +131,14 @@ def _is_gone(group: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_who_ends_the_command_ends_every_process_and_can_resume(
-    tmp_path: Path, ending: signal.Signals
+    tmp_path: Path, alone: Report, ending: signal.Signals
 ) -> None:
     """Ctrl-C goes to the whole group, as from a terminal; a kill to the command alone."""
     file = tmp_path / "plan.toml"
     file.write_text(plan_text.write(a_plan(), heading=""), encoding="utf-8")
     out = tmp_path / "out"
     words = [*SIMULATE, str(file), "--out", str(out), "--engine", "grpc", "--quiet"]
+    words += ["--no-pictures"]
     with subprocess.Popen(words, start_new_session=True) as command:
         while not (out / JOURNAL).is_file() or len(read_events(out / JOURNAL)) < 3:
             assert command.poll() is None
@@ -151,6 +157,4 @@ def test_who_ends_the_command_ends_every_process_and_can_resume(
     done = subprocess.run([*words, "--resume"], check=True, capture_output=True, text=True)
     assert "tiny, smd, seed 0" in done.stdout
     assert len(read_events(out / JOURNAL)) == NUM_EVENTS
-    expected = simulate(tmp_path, "in-process", has_pictures=False)
-    found = simulation.rebuild(out)
-    assert found.checkpoints == expected.checkpoints
+    assert simulation.rebuild(out).checkpoints == alone.checkpoints
