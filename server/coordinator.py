@@ -154,4 +154,7 @@ async def _until_ended(study: LiveStudy, linger_s: float) -> None:
 async def _look_after(study: LiveStudy, heartbeat_s: float) -> None:
     while True:
         await asyncio.sleep(heartbeat_s)
-        await study.look()
+        try:
+            await study.look()
+        except Exception:
+            log.exception("could not look who is absent")

@@ -52,8 +52,8 @@ class LiveStudy:
         self.leases = Leases()
         self.moved_on = Bell()  # the state changed
         self.news = Bell()  # the state, somebody's presence or the progress changed
+        self.complete = asyncio.Event()  # the study has ended
         self.ended = asyncio.Event()  # and every site was told, or the journal failed
-        self.complete = asyncio.Event()  # nothing is left to do
         self.failure: JournalError | None = None
         self._progress: Progress | None = None
         self._told: set[str] = set()
@@ -124,15 +124,16 @@ class LiveStudy:
         return status_of(self.relay.state, self.presence, self._progress, num_events)
 
     def tell_ended(self, site_id: str) -> None:
-        """Note that a site knows of the study's end; the last one ends the serving."""
-        self.complete.set()
-        self._told.add(site_id)
+        """Note that a site was told of its end; when the last one was, the serving ends."""
         state = self.relay.state
+        if not state.has_ended:
+            return  # the site was withdrawn from a study that goes on
+        self._told.add(site_id)
         left_out = {*state.skipped, *state.withdrawn}
         awaited = {
             site for site in state.members if site not in left_out or self.presence.is_present(site)
         }
-        if state.has_ended and self._told >= awaited:
+        if self._told >= awaited:
             self.ended.set()
 
     def _note_absent(self) -> None:

@@ -12,14 +12,18 @@ from cryptography.x509.oid import NameOID
 
 from wardround.server.admission import Admission
 from wardround.server.authority import Authority, init
+from wardround.server.journal import Journal
 from wardround.server.live_study import LiveStudy
 from wardround.server.presence import Presence
+from wardround.server.relay import Relay
 from wardround.server.revocations import Revocations
 from wardround.server.service import Service
 from wardround.server.state import fold
+from wardround.server.store import ArtefactStore
 from wardround.shared.enrolment import make_request
 from wardround.shared.errors import JournalError
 from wardround.shared.identity import Role, identity_of, uri_of
+from wardround.shared.study_api import Stop, Withdraw
 from wardround.wire.v1 import relay_pb2 as wire
 
 
@@ -147,3 +151,43 @@ def test_the_register_is_read_again_when_it_has_changed(tmp_path, monkeypatch) -
     authority.revoke("ada", now=now)
     assert revoked() == revoked() == {serial}
     assert len(reads) == 2
+
+
+def test_a_site_withdrawn_from_a_study_that_goes_on_does_not_end_the_serving(
+    world, tmp_path
+) -> None:
+    async def withdraw() -> None:
+        study = LiveStudy(world.relay(tmp_path), Presence(10))
+        try:
+            for site_id in ("ada", "ben"):
+                await study.change(Withdraw(site_id), "anna")
+                study.tell_ended(site_id)
+            assert not study.complete.is_set()
+            assert not study.ended.is_set()
+            await study.change(Stop(), "anna")
+            assert study.complete.is_set()
+            assert not study.ended.is_set()
+            study.tell_ended("cai")
+            assert study.ended.is_set()
+        finally:
+            study.close()
+
+    asyncio.run(withdraw())
+
+
+def test_a_study_in_which_nothing_is_left_to_do_is_complete_when_it_is_served(
+    world, tmp_path
+) -> None:
+    """As after a coordinator that was killed before it noted the end."""
+    with Journal(tmp_path / "journal") as journal:
+        for event in world.events()[:-1]:
+            journal.append(event)
+
+    async def serve() -> None:
+        with Journal(tmp_path / "journal") as journal:
+            study = LiveStudy(Relay(journal, ArtefactStore(tmp_path)), Presence(10))
+            study.close()
+            assert study.complete.is_set()
+            assert journal.events == tuple(world.events())
+
+    asyncio.run(serve())
