@@ -64,10 +64,13 @@ class _Context:
 
 
 class _Broken:
-    """A relay whose every use but the state fails."""
+    """A relay that fails when it is asked what is due."""
 
     def __init__(self, state, error: Exception) -> None:
         self.state, self._error = state, error
+
+    def settle(self):
+        """Nothing has ended."""
 
     def due(self):
         raise self._error
