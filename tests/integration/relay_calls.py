@@ -30,7 +30,7 @@ study, credentials, port, *revoked = sys.argv[1:]
 serials = frozenset(int(serial) for serial in revoked)
 serve(Path(study), read_credentials(Path(credentials)), f"127.0.0.1:{port}",
       revoked=lambda: serials, on_listening=lambda port: print(port, flush=True), poll_s=0.05,
-      heartbeat_s=1, linger_s=5)
+      heartbeat_s=1, linger_s=120)
 """
 
 
