@@ -12,7 +12,7 @@ import click
 import typer
 from rich.console import Console
 
-from wardround.deploy import cli_authority, cli_data, cli_identity, cli_plan, cli_relay
+from wardround.deploy import cli_authority, cli_data, cli_identity, cli_plan, cli_relay, cli_study
 from wardround.deploy.cli_options import Engine, Format, find_study
 from wardround.deploy.results_text import results_table, summary_lines, title
 from wardround.shared import report as reports
@@ -41,7 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_plan.app, name="plan")
-app.add_typer(cli_relay.study_app, name="study")
+app.add_typer(cli_study.app, name="study")
 app.add_typer(cli_relay.coordinator_app, name="coordinator")
 app.add_typer(cli_identity.site, name="site")
 app.add_typer(cli_authority.app, name="ca")

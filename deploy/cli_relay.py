@@ -1,4 +1,4 @@
-"""`wardround study`, `coordinator` and `site`: one study over several machines."""
+"""`wardround coordinator` and `site start`: one study over several machines."""
 
 import logging
 import sys
@@ -7,17 +7,12 @@ from typing import Annotated
 
 import typer
 
+from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.deploy.cli_identity import site
-from wardround.deploy.cli_options import clock, find_study
+from wardround.deploy.cli_options import find_study, sound_credentials
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
-from wardround.shared.identity import Credentials, read_credentials
 
-study_app = typer.Typer(
-    no_args_is_help=True,
-    help="Make the folder of a study that a coordinator serves.",
-    rich_markup_mode="markdown",
-)
 coordinator_app = typer.Typer(
     no_args_is_help=True,
     help="Serve a study to its sites.",
@@ -25,39 +20,9 @@ coordinator_app = typer.Typer(
 )
 
 
-@study_app.callback()
 @coordinator_app.callback()
 def _group() -> None:
     """Keep the command's own word where a group has but one."""
-
-
-@study_app.command()
-def create(
-    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan.")],
-    out: Annotated[Path, typer.Option(help="Folder of the study; must hold none yet.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="As for `simulate`.", show_default=False),
-    ] = None,
-) -> None:
-    """Begin a study: its journal, and the untrained checkpoint that the first site starts from.
-
-    STUDY.toml is the plan that every site approves. Needs what a site needs (torch), since the
-    starting checkpoint is made here; the folder can then be carried to a coordinator without it.
-
-    Try:
-
-    `wardround study create study.toml --out out/study`
-    """
-    from wardround.deploy.in_process import open_study
-    from wardround.site_client.learning.genesis import make_genesis
-
-    plan = plans.load(find_study(study), tuple(overrides or ()))
-    _expect_no_borrowing(plan)
-    genesis = make_genesis(plan)
-    with open_study(out, plan, genesis.manifest, genesis.parts) as relay:
-        print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
-    print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
 
 
 @coordinator_app.command()
@@ -81,7 +46,7 @@ def serve(
         typer.Option(min=0, help="Seconds to wait, after the end, for sites not told of it yet."),
     ] = 300.0,
 ) -> None:
-    """Serve a study until it is complete and its sites know it.
+    """Serve a study until it is complete, or an operator stops it, and its sites know it.
 
     DIR is the folder that `wardround study create` made. Sites dial in with mutual TLS; each is
     known by its certificate. Ended or killed at any moment, the same command goes on where the
@@ -92,18 +57,18 @@ def serve(
     `wardround coordinator serve out/study --credentials credentials --listen 0.0.0.0:7443`
     """
     from wardround.server import coordinator
-    from wardround.server.authority import Authority
+    from wardround.server.revocations import Revocations
 
     _log_to_standard_error()
     state = coordinator.serve(
         study_dir,
-        _sound(credentials),
+        sound_credentials(credentials),
         listen,
-        revoked=frozenset if authority is None else Authority(authority).revoked_serials,
+        revoked=frozenset if authority is None else Revocations(authority),
         on_listening=lambda port: print(f"listening on port {port}", flush=True),
         linger_s=linger,
     )
-    print(f"study {state.study_id} is complete; last checkpoint {state.checkpoint.digest}")
+    print(f"study {state.study_id} is {state.standing.value}; checkpoint {state.checkpoint.digest}")
 
 
 @site.command()
@@ -130,46 +95,19 @@ def start(
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
-    from wardround.site_client.connection import Connection
-    from wardround.site_client.data.cases import load_site
-    from wardround.site_client.dial import work
-    from wardround.site_client.learning.genesis import make_genesis
-    from wardround.site_client.site import Site
+    from wardround.deploy.site_process import run_site
 
     plan = plans.load(find_study(study))
-    if name not in plan.sites:
+    if name not in plan.sites and not plan.late_sites:
         raise PlanError(
             f"site '{name}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
             f"Name one of them with --site."
         )
-    _expect_no_borrowing(plan)
-    own = _sound(credentials)
+    expect_no_borrowing(plan)
+    own = sound_credentials(credentials)
     _log_to_standard_error()
-    cases = load_site(name, data, plan.task, plan.data)
-    manifest = make_genesis(plan).manifest
-    gateway = Site(plan, cases, manifest, workspace=workspace)
-    with Connection(coordinator, own) as connection:
-        work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
-    print(f"study {plan.study_id} is complete")
-
-
-def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
-    from wardround.site_client.learning.methods import find_method
-    from wardround.site_client.learning.methods.method import ReplaySource
-
-    if find_method(plan.method.name).replay in (ReplaySource.POOLED, ReplaySource.EXEMPLARS):
-        raise PlanError(
-            f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
-            f"never leave a site. Use wardround simulate for it, or another method."
-        )
-
-
-def _sound(folder: Path) -> Credentials:
-    """Return the credentials in a folder that `wardround doctor` finds no error in."""
-    from wardround.shared.credential_check import check_folder, refuse_faulty
-
-    refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
-    return read_credentials(folder)
+    run_site(plan, name, data=data, workspace=workspace, credentials=own, coordinator=coordinator)
+    print(f"study {plan.study_id} has ended")
 
 
 def _log_to_standard_error() -> None:

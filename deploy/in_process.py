@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from wardround.server import study_folder
-from wardround.server.relay import Order, Relay
+from wardround.server.events import IN_PROCESS
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.link import SiteGateway
@@ -84,6 +86,8 @@ def open_study(
     genesis: Mapping[str, bytes],
     *,
     resume: bool = False,
+    engine: str = IN_PROCESS,
+    is_on_hold: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[Relay]:
     """Create the study in `directory`, or go on with the one there, holding its lock meanwhile.
@@ -94,6 +98,8 @@ def open_study(
         manifest: The tensors of every checkpoint.
         genesis: Part name -> safetensors file of the starting checkpoint; used for a new study.
         resume: Go on with a study that is there; without it, a study that is there is an error.
+        engine: How its messages move.
+        is_on_hold: A new study does nothing before an operator starts it.
         on_progress: Is told what sites report while they work.
 
     Yields:
@@ -101,8 +107,8 @@ def open_study(
 
     Raises:
         CheckpointError: The starting checkpoint is not what the manifest says.
-        JournalError: There is a study and `resume` is False, it has another plan or manifest, its
-            journal is faulty, or another process works on it.
+        JournalError: There is a study and `resume` is False, it has another plan, manifest or
+            engine, its journal is faulty, or another process works on it.
         UsageError: The directory cannot be made.
     """
     try:
@@ -118,15 +124,20 @@ def open_study(
                 f"another folder with --out."
             )
         if relay.has_study:
-            _verify_same_study(relay, plan, manifest)
+            _verify_same_study(relay, plan, manifest, engine)
             study_folder.verify_last_checkpoint(relay, store)
         else:
-            relay.create_study(plan, manifest, genesis)
+            relay.create_study(plan, manifest, genesis, engine=engine, is_on_hold=is_on_hold)
         yield relay
 
 
-def _verify_same_study(relay: Relay, plan: StudyPlan, manifest: Manifest) -> None:
+def _verify_same_study(relay: Relay, plan: StudyPlan, manifest: Manifest, engine: str) -> None:
     state = relay.state
+    if state.engine != engine:
+        raise JournalError(
+            f"the study in this folder has the engine '{state.engine}', here it is '{engine}'. "
+            f"Resume with --engine {state.engine}, or name another folder with --out."
+        )
     if state.plan_digest != plan.digest():
         there, here = json.loads(state.plan), json.loads(plan.canonical())
         raise JournalError(

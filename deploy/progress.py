@@ -48,6 +48,10 @@ class Watcher(Protocol):
         """Take note of a sentence for the reader."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """Take note of what is waited for while no site tells how far it is."""
+        ...
+
 
 class Remaining:
     """How long the rest of the study will take, from the pace of what has been seen of it.
@@ -187,6 +191,9 @@ class SilentWatcher:
     def note(self, text: str) -> None:
         """Say nothing."""
 
+    def waiting(self, text: str) -> None:
+        """Say nothing."""
+
 
 class PlainWatcher:
     """One line per phase: for logs and pipes."""
@@ -211,6 +218,10 @@ class PlainWatcher:
         self._write(f"visit {visit} of {self._num_visits} at {site_id} done{score}")
 
     def note(self, text: str) -> None:
+        """Write the sentence."""
+        self._write(text)
+
+    def waiting(self, text: str) -> None:
         """Write the sentence."""
         self._write(text)
 
@@ -257,6 +268,10 @@ class JsonWatcher:
         """Write the sentence."""
         self._write(event="note", text=text)
 
+    def waiting(self, text: str) -> None:
+        """Write the sentence."""
+        self._write(event="waiting", text=text)
+
     def _write(self, **content: str | float | None) -> None:
         self._stream.write(json.dumps(content) + "\n")
         self._stream.flush()
@@ -299,6 +314,10 @@ class BarWatcher:
         """Leave the sentence above the bars."""
         self._bars.console.print(text, markup=False, highlight=False)
 
+    def waiting(self, text: str) -> None:
+        """Show the sentence in the place of a phase."""
+        self._bars.update(self._phase, total=None, description="  " + text, detail="", visible=True)
+
 
 @contextmanager
 def watching(mode: Mode, plan: StudyPlan, stream: TextIO | None = None) -> Iterator[Watcher]:
@@ -328,6 +347,11 @@ def watching(mode: Mode, plan: StudyPlan, stream: TextIO | None = None) -> Itera
             transient=True,
         ) as bars:
             yield BarWatcher(plan, bars)
+
+
+def phase_text(phase: Phase) -> str:
+    """Return what a site is doing, in words."""
+    return _SPOKEN[phase]
 
 
 def _heading(progress: Progress) -> tuple[int, str, Phase]:

@@ -27,9 +27,9 @@ def results_table(report: Report) -> Table:
     for visit, row in enumerate(report.matrix):
         label = f"{visit} {report.sites[visit - 1]}" if visit else "0 starting model"
         cells = [
-            Text(f"{value:.3f}", style=_style(visit, column)) for column, value in enumerate(row, 1)
+            Text(number(value), style=_style(visit, column)) for column, value in enumerate(row, 1)
         ]
-        table.add_row(label, *cells, f"{sum(row) / len(row):.3f}")
+        table.add_row(label, *cells, number(report.curves.average[visit]))
     return table
 
 
@@ -52,7 +52,10 @@ def summary_lines(report: Report) -> list[str]:
     ]
     if report.status != "complete":
         made = len(report.matrix) - 1
-        lines.append(f"interrupted: {made} of {len(report.sites)} visits are in these figures")
+        lines.append(f"{report.status}: {made} of {report.num_planned} visits are in these figures")
+    for out in report.left_out:
+        by = f"operator {out.by}" if out.by else "the plan, for it was absent"
+        lines.append(f"{out.how}: {out.site}, by {by}")
     if report.privacy.keeps_real_cases:
         lines.append(f"note: {report.privacy.note}")
     return lines

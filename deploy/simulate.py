@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Literal
 
-from wardround.deploy import drawing, plan_text, report_page, site_folders
+from wardround.deploy import borrowing, drawing, loopback, plan_text, report_page, site_folders
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.progress import Watcher
 from wardround.server import loop
 from wardround.server.journal import read_events
-from wardround.server.relay import Order, Relay
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.server.state import StudyState, fold
 from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
@@ -30,20 +32,29 @@ from wardround.shared.errors import DataError, JournalError, PlanError, UsageErr
 from wardround.shared.messages import Metric
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
+from wardround.shared.study_api import Standing
 from wardround.site_client.data.cases import SiteData, load_site
 from wardround.site_client.data.mock import write_mock_sites
 from wardround.site_client.data.mock.habits import MOCK_SITES
 from wardround.site_client.learning.genesis import make_genesis
-from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.methods.method import ReplaySource
 from wardround.site_client.site import Site
 
-ENGINE = "in-process"
 PLAN = "plan.toml"
 REPORT = "report.json"
 PAGE = "report.html"
 MOCK_SEED = 0
-_MARKS = (JOURNAL, CHECKPOINTS, "sites", PLAN, REPORT, PAGE, "replay", "examples", "data")
+_MARKS = (
+    JOURNAL,
+    CHECKPOINTS,
+    "sites",
+    loopback.LOGS,
+    PLAN,
+    REPORT,
+    PAGE,
+    "replay",
+    "examples",
+    "data",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +79,7 @@ class Options:
     memo: Path | None = None
     mock_dir: Path | None = None
     has_pictures: bool = True
-    engine: str = ENGINE
+    engine: Literal["in-process", "grpc"] = "in-process"
 
 
 def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
@@ -76,10 +87,13 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
 
     Raises:
         UsageError: The folder holds something else, or a study and neither resume nor fresh is set.
+        PlanError: The method hands real cases on, and the engine is not in-process.
         DataError: Data are missing or at fault; nothing was written.
         WardroundError: Whatever stopped the study; it can be resumed.
     """
     _check_folder(options)
+    if options.engine == loopback.ENGINE:
+        borrowing.expect_no_borrowing(plan)
     if options.resume and _is_finished(plan, options.out):
         watcher.note("this study is finished; its report is written anew")
         return rebuild(options.out)
@@ -95,7 +109,10 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
     _clear(options)
     is_new = not (options.out / JOURNAL).exists()
     started = time.monotonic()
-    state = _run(plan, options, sites, watcher)
+    if options.engine == loopback.ENGINE:
+        state = _run_in_processes(plan, options, folders, watcher)
+    else:
+        state = _run_in_process(plan, options, sites, watcher)
     watcher.note("writing the report")
     (options.out / PLAN).write_text(
         plan_text.write(_with_folders(plan, folders), heading=_PLAN_HEADING), encoding="utf-8"
@@ -107,7 +124,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         report_page.write_pictures(pictures, options.out)
     # What an earlier, interrupted run took is not known.
     seconds = time.monotonic() - started if is_new else None
-    report = report_of(plan, state, wall_seconds=seconds, engine=options.engine)
+    report = report_of(plan, state, wall_seconds=seconds)
     write_report(report, pictures, options.out)
     return report
 
@@ -144,14 +161,17 @@ def write_report(report: Report, pictures: report_page.Pictures, study_dir: Path
     draft.replace(study_dir / REPORT)
 
 
-def report_of(
-    plan: StudyPlan, state: StudyState, *, wall_seconds: float | None, engine: str = ENGINE
-) -> Report:
+def report_of(plan: StudyPlan, state: StudyState, *, wall_seconds: float | None) -> Report:
     """Return the report of a study from its state."""
     return reports.build(
         reports.Facts(
             plan=plan,
-            engine=engine,
+            status=_STATUS.get(state.standing, "interrupted"),
+            engine=state.engine,
+            sites=state.sites,
+            num_rows=state.num_rows,
+            skipped=state.skipped,
+            withdrawn=state.withdrawn,
             evaluations=tuple(state.evaluations.values()),
             visits=state.visit_reports,
             checkpoints={visit: ref.digest for visit, ref in enumerate(state.checkpoints)},
@@ -197,7 +217,7 @@ class _Narrator:
             )
 
 
-def _run(
+def _run_in_process(
     plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
 ) -> StudyState:
     genesis = make_genesis(plan)
@@ -215,7 +235,7 @@ def _run(
                 data,
                 genesis.manifest,
                 workspace=options.out / "sites" / site_id,
-                borrowed=_borrowed(plan, site_id, sites),
+                borrowed=borrowing.borrowed(plan, site_id, sites),
                 memo=options.memo,
             )
             for site_id, data in sites.items()
@@ -224,16 +244,20 @@ def _run(
         return loop.run(relay, engine)
 
 
-def _borrowed(
-    plan: StudyPlan, site_id: str, sites: Mapping[str, SiteData]
-) -> dict[str, SiteData] | None:
-    """Return the cases of other sites that the method keeps: a simulation alone can do that."""
-    source = find_method(plan.method.name).replay
-    if source is ReplaySource.POOLED:
-        return {other: data for other, data in sites.items() if other != site_id}
-    if source is ReplaySource.EXEMPLARS:
-        return {other: sites[other] for other in plan.sites[: plan.sites.index(site_id)]}
-    return None
+def _run_in_processes(
+    plan: StudyPlan, options: Options, folders: Mapping[str, Path], watcher: Watcher
+) -> StudyState:
+    genesis = make_genesis(plan)
+    with open_study(
+        options.out,
+        plan,
+        genesis.manifest,
+        genesis.parts,
+        resume=options.resume,
+        engine=loopback.ENGINE,
+    ):
+        pass  # it is there; the coordinator's process takes it from here
+    return loopback.run(plan, folders, options.out, watcher, memo=options.memo)
 
 
 def _check_folder(options: Options) -> None:
@@ -332,6 +356,12 @@ def _traffic(state: StudyState) -> dict[int, tuple[int, int]]:
             sum(size for digest, size in child.items() if digest not in parent),
         )
     return traffic
+
+
+_STATUS: Mapping[Standing, Literal["complete", "stopped"]] = {
+    Standing.COMPLETE: "complete",
+    Standing.STOPPED: "stopped",
+}
 
 
 def _versions() -> dict[str, str]:

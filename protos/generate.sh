@@ -18,5 +18,6 @@ fi
 # protoc looks for its mypy plug-in on PATH, and it lies beside the interpreter.
 export PATH="$(cd "$(dirname "$(command -v "$PYTHON")")" && pwd):$PATH"
 "$PYTHON" -m grpc_tools.protoc -Iprotos --python_out="$out" --mypy_out="$out" protos/wardround/wire/v1/*.proto
-# Only this file has a service; the others would give empty modules.
-"$PYTHON" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" --mypy_grpc_out="$out" protos/wardround/wire/v1/relay.proto
+# These files have a service; the others would give empty modules.
+"$PYTHON" -m grpc_tools.protoc -Iprotos --grpc_python_out="$out" --mypy_grpc_out="$out" \
+  protos/wardround/wire/v1/relay.proto protos/wardround/wire/v1/study.proto

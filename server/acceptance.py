@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
 from wardround.shared import checkpoint
-from wardround.shared.errors import CheckpointError, WireError
+from wardround.shared.errors import CheckpointError, StaleLease, WireError
 from wardround.shared.messages import (
     CheckpointUpload,
     EvaluationReport,
@@ -31,10 +31,12 @@ def expect_due(
         kind: The message's name, for the error.
 
     Raises:
-        WireError: Someone else's turn, or another visit.
+        StaleLease: It is the sender's own, and not due: left out, or no longer waited for.
+        WireError: It is about someone else's turn.
     """
     if not (sender == site_id == action.site_id and visit == action.visit):
-        raise WireError(
+        kind_of_error = StaleLease if sender == site_id else WireError
+        raise kind_of_error(
             f"site '{sender}' sent a {kind} of site '{site_id}', visit {visit}; due is site "
             f"'{action.site_id}', visit {action.visit}. Carry out the current order."
         )

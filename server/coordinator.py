@@ -7,24 +7,27 @@ the process, starting it again on the same folder goes on with the study.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wardround.server import study_folder
+from wardround.server import service, study_folder, study_service
+from wardround.server.admission import Admission
+from wardround.server.live_study import LiveStudy
 from wardround.server.presence import Presence
-from wardround.server.service import MAX_MESSAGE_BYTES, SERVICE_NAME, Service, offer
+from wardround.server.service import MAX_MESSAGE_BYTES, Service
 from wardround.server.state import StudyState
+from wardround.server.study_service import StudyService
 from wardround.shared.errors import IdentityError, JournalError, UsageError
 from wardround.shared.identity import Credentials, Role, identity_of
-from wardround.shared.messages import Progress
 
 HEARTBEAT_S = 10
 POLL_S = 20.0
 LINGER_S = 300.0
+SERVICES = (service.SERVICE_NAME, study_service.SERVICE_NAME)
 GRACE_S = 3.0  # for answers under way; who waits for an order is cut off and asks again
 
 _OPTIONS = (
@@ -48,12 +51,11 @@ def serve(
     *,
     revoked: Callable[[], frozenset[int]] = frozenset,
     on_listening: Callable[[int], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_presence: Callable[[str, bool], None] | None = None,
+    heartbeat_s: int = HEARTBEAT_S,
     poll_s: float = POLL_S,
     linger_s: float = LINGER_S,
 ) -> StudyState:
-    """Serve the study in `directory` to its end and return its final state.
+    """Serve the study in `directory` until it is complete or stopped; return its final state.
 
     Args:
         directory: The folder of a study.
@@ -61,8 +63,7 @@ def serve(
         listen: HOST:PORT; port 0 takes a free one.
         revoked: Returns the serial numbers of certificates that no longer count; asked each call.
         on_listening: Is told the port once sites can connect.
-        on_progress: Is told what sites report while they work.
-        on_presence: Is told (site_id, is_present) when a site falls silent or is heard from.
+        heartbeat_s: Seconds between the heartbeats that sites are asked for.
         poll_s: How long a site waits for an order before it is told to ask again.
         linger_s: How long to wait, after the study's end, for sites that do not know of it yet.
 
@@ -82,38 +83,40 @@ def serve(
             f"'{directory}' holds no study. Create one (wardround study create STUDY.toml "
             f"--out {directory}), or name another folder."
         )
-    with study_folder.hold(directory, on_progress=on_progress) as (relay, store):
+    with study_folder.hold(directory) as (relay, store):
         study_folder.verify_last_checkpoint(relay, store)
-        presence = Presence(HEARTBEAT_S, on_change=on_presence)
 
         async def run() -> None:
-            service = Service(
-                relay, store, presence, revoked=revoked, poll_s=poll_s, heartbeat_s=HEARTBEAT_S
-            )
+            study = LiveStudy(relay, Presence(heartbeat_s))
+            calls = Service(study, store, poll_s=poll_s, heartbeat_s=heartbeat_s)
+            server = grpc.aio.server(options=_OPTIONS, interceptors=(Admission(revoked),))
+            service.offer(calls, server)
+            study_service.offer(StudyService(study), server)
+            looking = asyncio.create_task(_look_after(study, heartbeat_s))
             try:
-                await _serve(service, presence, credentials, listen, on_listening, linger_s)
+                async with _listening(server, credentials, listen) as port:
+                    log.info("listening on port %d", port)
+                    if on_listening is not None:
+                        on_listening(port)
+                    await _until_ended(study, linger_s)
             finally:
-                service.close()
-            if service.failure is not None:
-                raise service.failure
+                looking.cancel()
+                calls.close()
+                study.close()
+            if study.failure is not None:
+                raise study.failure
 
         asyncio.run(run())
         return relay.state
 
 
-async def _serve(
-    service: Service,
-    presence: Presence,
-    credentials: Credentials,
-    listen: str,
-    on_listening: Callable[[int], None] | None,
-    linger_s: float,
-) -> None:
-    server = grpc.aio.server(options=_OPTIONS)
-    offer(service, server)
+@contextlib.asynccontextmanager
+async def _listening(
+    server: grpc.aio.Server, credentials: Credentials, listen: str
+) -> AsyncIterator[int]:
     watch = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(watch, server)
-    names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     secure = grpc.ssl_server_credentials(
         [(credentials.key, credentials.certificate)],
@@ -129,35 +132,29 @@ async def _serve(
         ) from error
     await server.start()
     try:
-        for name in ("", SERVICE_NAME):
+        for name in ("", *SERVICES):
             await watch.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("listening on port %d", port)
-        if on_listening is not None:
-            on_listening(port)
-        await _until_ended(service, presence, linger_s)
+        yield port
     finally:
         await watch.enter_graceful_shutdown()
         await server.stop(GRACE_S)
 
 
-async def _until_ended(service: Service, presence: Presence, linger_s: float) -> None:
-    looking = asyncio.create_task(_look_after(presence))
-    try:
-        ending = asyncio.create_task(service.ended.wait())
-        complete = asyncio.create_task(service.complete.wait())
-        await asyncio.wait((ending, complete), return_when=asyncio.FIRST_COMPLETED)
-        if not ending.done():
-            log.info("the study is complete; telling every site, for at most %.0f s", linger_s)
-            await asyncio.wait((ending,), timeout=linger_s)
-        for waiting in (ending, complete):
-            waiting.cancel()
-    finally:
-        looking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await looking
+async def _until_ended(study: LiveStudy, linger_s: float) -> None:
+    ending = asyncio.create_task(study.ended.wait())
+    complete = asyncio.create_task(study.complete.wait())
+    await asyncio.wait((ending, complete), return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():
+        log.info("the study has ended; telling every site, for at most %.0f s", linger_s)
+        await asyncio.wait((ending,), timeout=linger_s)
+    for waiting in (ending, complete):
+        waiting.cancel()
 
 
-async def _look_after(presence: Presence) -> None:
+async def _look_after(study: LiveStudy, heartbeat_s: float) -> None:
     while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        presence.look()
+        await asyncio.sleep(heartbeat_s)
+        try:
+            await study.look()
+        except Exception:
+            log.exception("could not look who is absent")

@@ -5,9 +5,9 @@ Events are versioned and never edited. An event of a release yet to come is refu
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest, ref_of
@@ -23,6 +23,7 @@ from wardround.shared.messages import (
 )
 
 VERSION = 1
+IN_PROCESS = "in-process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class StudyCreated:
     plan_digest: str
     manifest: Manifest
     genesis: CheckpointRef
+    engine: str = IN_PROCESS  # how messages move
+    is_on_hold: bool = False  # nothing is done before it is started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +63,111 @@ class SiteEvaluated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationMissed:
+    """A site that the study does not wait for was not there to score a checkpoint."""
+
+    visit: int
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStarted:
+    """A study that was created on hold began."""
+
+    by: str  # the operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPaused:
+    """Nothing further is begun; a visit under way is finished."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResumed:
+    """The study went on after a pause."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStopped:
+    """The study was ended before its end, for good."""
+
+    by: str | None  # None: the plan's policy, at a site that was absent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSkipped:
+    """A site makes no visit; it scores checkpoints while it is there."""
+
+    site_id: str
+    by: str | None  # None: the plan's policy, for it was absent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWithdrawn:
+    """A site is asked for nothing any more; what it gave stays."""
+
+    site_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteAdded:
+    """A site was put at the end of the sequence: a late one, or one that was left out."""
+
+    site_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitesReordered:
+    """The visits still to come, but for the one under way, are made in this order."""
+
+    to_come: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyCompleted:
-    """Every visit is made and every cell of the results matrix is filled."""
+    """Every visit is made and every cell of the results matrix is filled or missed."""
 
     checkpoint: str  # digest of the last checkpoint
 
 
-Event = StudyCreated | VisitLeased | VisitCommitted | SiteEvaluated | StudyCompleted
+# What an operator, or the plan's absence policy, changes.
+Changed = (
+    StudyStarted
+    | StudyPaused
+    | StudyResumed
+    | StudyStopped
+    | SiteSkipped
+    | SiteWithdrawn
+    | SiteAdded
+    | SitesReordered
+)
+_Plain = VisitLeased | EvaluationMissed | StudyCompleted | Changed
+Event = StudyCreated | VisitCommitted | SiteEvaluated | _Plain
+
+# Events whose fields are numbers and words, written as they stand.
+_PLAIN: Mapping[str, Callable[..., _Plain]] = {
+    kind.__name__: kind
+    for kind in (
+        VisitLeased,
+        EvaluationMissed,
+        StudyCompleted,
+        StudyStarted,
+        StudyPaused,
+        StudyResumed,
+        StudyStopped,
+        SiteSkipped,
+        SiteWithdrawn,
+        SiteAdded,
+        SitesReordered,
+    )
+}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -106,9 +207,10 @@ def _content(event: Event) -> dict[str, Any]:
                 "plan_digest": event.plan_digest,
                 "manifest": event.manifest.to_json(),
                 "genesis": _parts_json(event.genesis),
+                # Left out where they say what every study of release 0.1 was.
+                **({} if event.engine == IN_PROCESS else {"engine": event.engine}),
+                **({"is_on_hold": True} if event.is_on_hold else {}),
             }
-        case VisitLeased():
-            return {"visit": event.visit, "site_id": event.site_id, "parent": event.parent}
         case VisitCommitted():
             return {
                 "checkpoint": _parts_json(event.checkpoint),
@@ -116,13 +218,14 @@ def _content(event: Event) -> dict[str, Any]:
             }
         case SiteEvaluated():
             return {"report": _evaluation_report_json(event.report)}
-        case StudyCompleted():
-            return {"checkpoint": event.checkpoint}
         case _:
-            assert_never(event)
+            values = asdict(event)
+            return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _event(kind: Any, values: Mapping[str, Any]) -> Event:
+    if kind in _PLAIN:
+        return _PLAIN[kind](**{k: tuple(v) if type(v) is list else v for k, v in values.items()})
     match kind:
         case "StudyCreated":
             return StudyCreated(
@@ -130,10 +233,8 @@ def _event(kind: Any, values: Mapping[str, Any]) -> Event:
                 plan_digest=values["plan_digest"],
                 manifest=Manifest.from_json(values["manifest"]),
                 genesis=_parts(values["genesis"]),
-            )
-        case "VisitLeased":
-            return VisitLeased(
-                visit=values["visit"], site_id=values["site_id"], parent=values["parent"]
+                engine=values.get("engine", IN_PROCESS),
+                is_on_hold=values.get("is_on_hold", False),
             )
         case "VisitCommitted":
             return VisitCommitted(
@@ -141,8 +242,6 @@ def _event(kind: Any, values: Mapping[str, Any]) -> Event:
             )
         case "SiteEvaluated":
             return SiteEvaluated(report=_evaluation_report(values["report"]))
-        case "StudyCompleted":
-            return StudyCompleted(checkpoint=values["checkpoint"])
         case _:
             raise ValueError(f"kind {kind!r} is not known")
 
@@ -154,19 +253,37 @@ def _check(event: Event) -> None:
                 raise ValueError("the plan does not give its digest")
             rules.check(event.manifest)
             rules.check_checkpoint("genesis", event.genesis)
-        case VisitLeased():
-            if type(event.visit) is not int or not rules.DIGEST.fullmatch(event.parent):
-                raise ValueError("a lease names a visit and the digest of its parent")
+            if type(event.engine) is not str or not rules.SITE_ID.fullmatch(event.engine):
+                raise ValueError("a study names the engine that carries its messages")
         case VisitCommitted():
             rules.check_checkpoint("checkpoint", event.checkpoint)
             rules.check(event.report)
         case SiteEvaluated():
             rules.check(event.report)
-        case StudyCompleted():
-            if not rules.DIGEST.fullmatch(event.checkpoint):
-                raise ValueError("a completed study names the digest of its last checkpoint")
         case _:
-            assert_never(event)
+            _check_plain(event)
+
+
+def _check_plain(event: _Plain) -> None:
+    for name, value in asdict(event).items():
+        match name:
+            case "visit":
+                is_valid = type(value) is int and value >= 0
+            case "parent" | "checkpoint":
+                is_valid = type(value) is str and bool(rules.DIGEST.fullmatch(value))
+            case "to_come":
+                is_valid = type(value) is tuple and all(_is_name(one) for one in value)
+            case "by":
+                absence_may = isinstance(event, StudyStopped | SiteSkipped)
+                is_valid = _is_name(value) or (value is None and absence_may)
+            case _:
+                is_valid = _is_name(value)
+        if not is_valid:
+            raise ValueError(f"{name} is {value!r:.100}")
+
+
+def _is_name(value: Any) -> bool:
+    return type(value) is str and bool(rules.SITE_ID.fullmatch(value))
 
 
 def canonical(content: Any) -> str:

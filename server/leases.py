@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wardround.server.relay import Order
+from wardround.server.order import Order
 from wardround.shared.errors import StaleLease
 
 

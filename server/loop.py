@@ -5,7 +5,8 @@ It does not know how messages move. An engine does.
 
 from typing import Protocol
 
-from wardround.server.relay import Order, Relay
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.server.state import StudyState
 from wardround.shared.errors import WireError
 

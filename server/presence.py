@@ -1,6 +1,7 @@
-"""Which sites are heard from. Absence is something to show, never a reason to act.
+"""Which sites are heard from.
 
-A site that missed three heartbeats is absent until it is heard from again. It keeps its lease.
+A site that missed three heartbeats is absent until it is heard from again. It keeps its lease: slow
+is not dead. What is done about an absent site is for the plan to say (`wardround.server.absence`).
 """
 
 import logging
@@ -31,13 +32,21 @@ class Presence:
         self._allowed_s = MISSED_HEARTBEATS * interval_s
         self._clock = clock
         self._on_change = on_change
+        self._began_at = clock()
         self._heard_at: dict[str, float] = {}
         self._present: set[str] = set()
 
-    @property
-    def present(self) -> frozenset[str]:
-        """Return the sites that were heard from and are not absent."""
-        return frozenset(self._present)
+    def is_present(self, site_id: str) -> bool:
+        """Return whether a site was heard from and is not absent."""
+        return site_id in self._present
+
+    def absent_s(self, site_id: str) -> float:
+        """Return for how many seconds a site has been silent; 0 before it missed three heartbeats.
+
+        One that was never heard from has been silent since this began.
+        """
+        silent_s = self._clock() - self._heard_at.get(site_id, self._began_at)
+        return silent_s if silent_s > self._allowed_s else 0.0
 
     def heard(self, site_id: str) -> None:
         """Note that a site was heard from now."""
@@ -49,10 +58,9 @@ class Presence:
 
     def look(self) -> None:
         """Mark as absent whoever was not heard from for three heartbeats."""
-        now = self._clock()
         for site_id in sorted(self._present):
-            silent_s = now - self._heard_at[site_id]
-            if silent_s > self._allowed_s:
+            silent_s = self.absent_s(site_id)
+            if silent_s:
                 self._present.remove(site_id)
                 log.warning(
                     "site %s is absent: not heard from for %.0f s; its lease stays its own",

@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from wardround.server import acceptance, events
+from wardround.server import absence, acceptance, changes, events
 from wardround.server.events import Event
 from wardround.server.journal import Journal
+from wardround.server.order import Order, order_of
 from wardround.server.state import (
     Complete,
     EvaluateAt,
@@ -20,38 +20,17 @@ from wardround.server.state import (
     StudyState,
     apply,
     fold,
+    may_begin,
     next_action,
 )
 from wardround.server.store import ArtefactStore
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Manifest
-from wardround.shared.errors import CheckpointError, JournalError, WireError
-from wardround.shared.messages import (
-    EvaluationOrder,
-    PartRef,
-    Progress,
-    TensorSpec,
-    VisitOrder,
-)
+from wardround.shared.errors import CheckpointError, JournalError, StaleLease, WireError
+from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What one site is to do now, ready to be sent.
-
-    Attributes:
-        kind: Whether `data` is a `VisitOrder` or an `EvaluationOrder`.
-        site_id: Who is to carry it out.
-        visit: Number of the visit to make, or whose checkpoint is to be scored.
-        data: The encoded order.
-    """
-
-    kind: Literal["visit", "evaluation"]
-    site_id: str
-    visit: int
-    data: bytes
+from wardround.shared.study_api import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +92,11 @@ class Relay:
         return self._state
 
     @property
+    def history(self) -> tuple[Event, ...]:
+        """Return every event of the study, oldest first."""
+        return self._journal.events
+
+    @property
     def plan(self) -> StudyPlan:
         """Return the study's plan as it was journalled, so without `[simulation]`."""
         if self._plan is None:
@@ -120,7 +104,13 @@ class Relay:
         return self._plan
 
     def create_study(
-        self, plan: StudyPlan, manifest: Manifest, genesis: Mapping[str, bytes]
+        self,
+        plan: StudyPlan,
+        manifest: Manifest,
+        genesis: Mapping[str, bytes],
+        *,
+        engine: str = events.IN_PROCESS,
+        is_on_hold: bool = False,
     ) -> None:
         """Begin a study.
 
@@ -128,6 +118,8 @@ class Relay:
             plan: What is to be done.
             manifest: The tensors of every checkpoint.
             genesis: Part name -> safetensors file of the untrained checkpoint.
+            engine: How its messages move.
+            is_on_hold: Do nothing before an operator starts it.
 
         Raises:
             CheckpointError: The starting checkpoint is not what the manifest says.
@@ -150,23 +142,59 @@ class Relay:
                 plan_digest=plan.digest(),
                 manifest=manifest,
                 genesis=ref,
+                engine=engine,
+                is_on_hold=is_on_hold,
             )
         )
 
-    def due_site(self) -> str | None:
-        """Return the site whose turn it is, or None where nothing is left for any site."""
-        action = next_action(self.state)
-        return action.site_id if isinstance(action, MakeVisit | EvaluateAt) else None
+    def change(self, change: Change, by: str) -> None:
+        """Do what an operator asks for; the same change may be repeated.
 
-    def is_visit_due(self) -> bool:
-        """Return whether what is due is a visit."""
-        return isinstance(next_action(self.state), MakeVisit)
+        Args:
+            change: What is to be changed.
+            by: The operator's name.
+
+        Raises:
+            UsageError: It cannot be done.
+        """
+        event = changes.event_of(self.state, self.plan, change, by)
+        if event is not None:
+            self._happened(event)
+
+    def note_absent(self, site_id: str, absent_s: float) -> None:
+        """Act upon the absence of a site as the plan says; see `wardround.server.absence`.
+
+        Args:
+            site_id: A site that missed three heartbeats.
+            absent_s: For how many seconds it has been silent.
+        """
+        event = absence.event_of(self.state, self.plan, site_id, absent_s)
+        if event is not None:
+            self._happened(event)
+
+    def due(self) -> MakeVisit | EvaluateAt | None:
+        """Return what may be asked of a site now; None where nothing may."""
+        action = next_action(self.state)
+        if isinstance(action, MakeVisit | EvaluateAt) and may_begin(self.state):
+            return action
+        return None
+
+    def is_due(self, order: Order) -> bool:
+        """Return whether the result of an order that was given would still be taken."""
+        action = next_action(self.state)
+        kind = MakeVisit if order.kind == "visit" else EvaluateAt
+        return isinstance(action, kind) and (
+            (action.site_id, action.visit) == (order.site_id, order.visit)
+        )
 
     def next_order(self) -> Order | None:
-        """Return what is to be done now, or None when the study is complete.
+        """Return what is to be done now, or None when nothing may be asked for.
 
-        Asking again before it is done gives the same order.
+        That is when the study has ended, is on hold or paused. One in which nothing is left to do
+        is complete from then on. Asking again before it is done gives the same order.
         """
+        if not may_begin(self.state):
+            return None
         match next_action(self.state):
             case MakeVisit() as action:
                 if self.state.leased != action.visit:
@@ -175,12 +203,16 @@ class Relay:
                             visit=action.visit, site_id=action.site_id, parent=action.parent.digest
                         )
                     )
-                return self._visit_order(action)
+                return order_of(self.state, action)
             case EvaluateAt() as action:
-                return self._evaluation_order(action)
-            case Complete():
-                self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+                return order_of(self.state, action)
+        self.settle()
         return None
+
+    def settle(self) -> None:
+        """Declare the study complete where nothing is left to do in it."""
+        if may_begin(self.state) and isinstance(next_action(self.state), Complete):
+            self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
 
     def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
@@ -209,8 +241,8 @@ class Relay:
         ordered = action.parent if isinstance(action, MakeVisit) else action.checkpoint
         return ordered.parts if site_id == action.site_id else ()
 
-    def progress(self, site_id: str, message: bytes) -> None:
-        """Take an encoded `Progress` and pass it to who watches.
+    def progress(self, site_id: str, message: bytes) -> Progress:
+        """Take an encoded `Progress`, pass it to who watches, and return it.
 
         Raises:
             WireError: It is not valid or not about the site's current order.
@@ -221,6 +253,7 @@ class Relay:
         )
         if self._on_progress is not None:
             self._on_progress(progress)
+        return progress
 
     def deliver(
         self, site_id: str, announcement: bytes, part_name: str, chunks: Iterable[bytes]
@@ -313,35 +346,11 @@ class Relay:
     def _action(self) -> MakeVisit | EvaluateAt:
         action = next_action(self.state)
         if not isinstance(action, MakeVisit | EvaluateAt):
-            raise WireError(
-                f"study '{self.state.study_id}' has no order left. It is complete; nothing is due."
+            raise StaleLease(
+                f"study '{self.state.study_id}' is {self.state.standing.value}; nothing of it is "
+                f"due. Ask for the next order."
             )
         return action
-
-    def _visit_order(self, action: MakeVisit) -> Order:
-        order = VisitOrder(
-            study_id=self.state.study_id,
-            plan_digest=self.state.plan_digest,
-            visit=action.visit,
-            site_id=action.site_id,
-            parent=action.parent,
-            visited=action.visited,
-        )
-        return Order(
-            kind="visit", site_id=action.site_id, visit=action.visit, data=codec.encode(order)
-        )
-
-    def _evaluation_order(self, action: EvaluateAt) -> Order:
-        order = EvaluationOrder(
-            study_id=self.state.study_id,
-            plan_digest=self.state.plan_digest,
-            visit=action.visit,
-            site_id=action.site_id,
-            checkpoint=action.checkpoint,
-        )
-        return Order(
-            kind="evaluation", site_id=action.site_id, visit=action.visit, data=codec.encode(order)
-        )
 
     def _happened(self, event: Event) -> None:
         # The fold comes first: an event that cannot follow must not reach the journal.

@@ -7,93 +7,56 @@ and network on other threads, a chunk at a time, so a large upload holds nobody 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 import grpc
 
-from wardround.server.leases import Leases
-from wardround.server.presence import Presence
-from wardround.server.relay import AwaitedPart, Relay
+from wardround.server.admission import Context as _Context
+from wardround.server.admission import caller_of
+from wardround.server.live_study import LiveStudy
+from wardround.server.refusals import told
+from wardround.server.relay import AwaitedPart
+from wardround.server.state import MakeVisit
 from wardround.server.store import ArtefactStore
 from wardround.shared.checkpoint import CHUNK_BYTES
-from wardround.shared.errors import (
-    CheckpointError,
-    ConnectionLost,
-    IdentityError,
-    JournalError,
-    StaleLease,
-    WardroundError,
-    WireError,
-)
-from wardround.shared.identity import Identity, Role, identity_of
+from wardround.shared.errors import IdentityError, WireError
+from wardround.shared.identity import Identity, Role
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 SERVICE_NAME: str = wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 MAX_MESSAGE_BYTES = 2 * CHUNK_BYTES  # a chunk and its frame, or any message beside it
-MAX_ERROR_CHARACTERS = 2000  # an error travels in a header, where 8 KiB are allowed in all
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Context = grpc.aio.ServicerContext[Any, Any]
-
-# The first class that an error is an instance of decides.
-_CODES: Mapping[type[WardroundError], grpc.StatusCode] = {
-    IdentityError: grpc.StatusCode.PERMISSION_DENIED,
-    StaleLease: grpc.StatusCode.FAILED_PRECONDITION,
-    WireError: grpc.StatusCode.INVALID_ARGUMENT,
-    CheckpointError: grpc.StatusCode.DATA_LOSS,
-    ConnectionLost: grpc.StatusCode.UNAVAILABLE,
-    JournalError: grpc.StatusCode.UNAVAILABLE,  # sites wait until the coordinator is mended
-    WardroundError: grpc.StatusCode.INTERNAL,
-}
 
 
 class Service(wire_grpc.RelayServiceServicer):
     """One study, offered to its sites.
 
     Args:
-        relay: The study; nobody else may use it meanwhile.
+        study: The study.
         store: Where the parts of its checkpoints lie.
-        presence: Is told of every sign of life.
-        revoked: Returns the serial numbers of certificates that no longer count.
         poll_s: How long a site waits for an order before it is told to ask again.
         heartbeat_s: Seconds between the heartbeats that sites are asked for.
     """
 
     def __init__(
-        self,
-        relay: Relay,
-        store: ArtefactStore,
-        presence: Presence,
-        *,
-        revoked: Callable[[], frozenset[int]],
-        poll_s: float,
-        heartbeat_s: int,
+        self, study: LiveStudy, store: ArtefactStore, *, poll_s: float, heartbeat_s: int
     ) -> None:
-        self._relay, self._store, self._presence = relay, store, presence
-        self._revoked = revoked
+        self._study, self._store = study, store
+        self._relay, self._presence, self._leases = study.relay, study.presence, study.leases
+        self._on_study = study.run
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
-        self._leases = Leases()
-        self._state_thread = ThreadPoolExecutor(1, thread_name_prefix="study")
         self._byte_threads = ThreadPoolExecutor(4, thread_name_prefix="bytes")
-        self._moved_on = asyncio.Event()
-        self._told: set[str] = set()
-        self.failure: JournalError | None = None
-        self.complete = asyncio.Event()  # nothing is left to do
-        self.ended = asyncio.Event()  # and every site was told, or the journal failed
-        if relay.state.is_complete:
-            self.complete.set()
 
     def close(self) -> None:
         """End the threads; after the server has stopped."""
-        self._state_thread.shutdown()
         self._byte_threads.shutdown()
 
     async def Register(
@@ -123,10 +86,12 @@ class Service(wire_grpc.RelayServiceServicer):
         async with self._caller(context) as caller:
             until = asyncio.get_running_loop().time() + self._poll_s
             while True:
-                moved_on = self._moved_on  # before looking, so that no change is missed
+                moved_on = self._study.moved_on.next
                 answer = await self._on_study(partial(self._order_for, caller))
                 if answer.kind == wire.ORDER_KIND_COMPLETE:
-                    self._tell_complete(caller)
+                    self._study.tell_ended(caller.name)
+                elif answer.kind == wire.ORDER_KIND_VISIT:
+                    self._study.news.ring()
                 if answer.kind != wire.ORDER_KIND_NONE:
                     return answer
                 try:
@@ -145,10 +110,13 @@ class Service(wire_grpc.RelayServiceServicer):
             def beat() -> bool:
                 is_current = self._leases.is_current(request.token, caller.name)
                 if is_current and request.progress:
-                    self._relay.progress(caller.name, request.progress)
+                    progress = self._relay.progress(caller.name, request.progress)
+                    self._study.note_progress(progress)
                 return is_current
 
-            return wire.HeartbeatResponse(is_current=await self._on_study(beat))
+            is_current = await self._on_study(beat)
+            self._study.news.ring()
+            return wire.HeartbeatResponse(is_current=is_current)
 
     async def Fetch(
         self, request: wire.FetchRequest, context: _Context
@@ -222,10 +190,8 @@ class Service(wire_grpc.RelayServiceServicer):
             def commit() -> None:
                 self._leases.expect_granted(request.token, caller.name)
                 self._relay.commit(caller.name, request.report, request.upload)
-                self._end_lease(request.token, caller.name)
 
-            await self._on_study(commit)
-            self._move_on()
+            await self._study.alter(commit)
             return wire.CommitResponse()
 
     async def Evaluated(
@@ -237,20 +203,21 @@ class Service(wire_grpc.RelayServiceServicer):
             def evaluated() -> None:
                 self._leases.expect_granted(request.token, caller.name)
                 self._relay.evaluated(caller.name, request.report)
-                self._end_lease(request.token, caller.name)
 
-            await self._on_study(evaluated)
-            self._move_on()
+            await self._study.alter(evaluated)
             return wire.EvaluatedResponse()
 
     def _order_for(self, caller: Identity) -> wire.NextOrderResponse:
-        due, is_visit = self._relay.due_site(), self._relay.is_visit_due()
+        state, due = self._relay.state, self._relay.due()
+        if state.has_ended or caller.name in state.withdrawn:
+            return wire.NextOrderResponse(kind=wire.ORDER_KIND_COMPLETE)
+        is_visit = isinstance(due, MakeVisit)
         # Asking the relay journals a lease, so whose turn it is comes first.
-        if due is not None and (due != caller.name or (is_visit and caller.role is not Role.SITE)):
+        if due is None or due.site_id != caller.name or (is_visit and caller.role is not Role.SITE):
             return wire.NextOrderResponse(kind=wire.ORDER_KIND_NONE)
         order = self._relay.next_order()
         if order is None:
-            return wire.NextOrderResponse(kind=wire.ORDER_KIND_COMPLETE)
+            return wire.NextOrderResponse(kind=wire.ORDER_KIND_NONE)
         return wire.NextOrderResponse(
             kind=wire.ORDER_KIND_VISIT if is_visit else wire.ORDER_KIND_EVALUATION,
             token=self._leases.grant(order).token,
@@ -263,76 +230,22 @@ class Service(wire_grpc.RelayServiceServicer):
         self._leases.expect_current(request.token, caller.name)
         return self._relay.awaited_part(caller.name, request.announcement, request.part_name)
 
-    def _end_lease(self, token: str, site_id: str) -> None:
-        if self._leases.is_current(token, site_id):
-            self._leases.release()
-
-    def _move_on(self) -> None:
-        moved_on, self._moved_on = self._moved_on, asyncio.Event()
-        moved_on.set()
-
-    def _tell_complete(self, caller: Identity) -> None:
-        self.complete.set()
-        self._told.add(caller.name)
-        if self._told >= set(self._relay.state.sites):
-            self.ended.set()
-
-    async def _on_study(self, act: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._state_thread, act)
-
     def _on_bytes(self, act: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._byte_threads, act)
 
     @asynccontextmanager
     async def _caller(self, context: _Context, *roles: Role) -> AsyncIterator[Identity]:
         """Yield who is calling, if it has one of `roles`; tell it of errors as a status."""
-        try:
-            caller = _identify(context, self._revoked())
-        except IdentityError as error:
-            log.warning("refused a caller: %s", error)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        try:
-            _expect_role(caller, roles or (Role.SITE, Role.EVALUATOR), self._relay.state.sites)
+        caller = caller_of(context)
+        async with told(context, caller, self._study):
+            _expect_role(caller, roles or (Role.SITE, Role.EVALUATOR), self._relay.state.members)
             self._presence.heard(caller.name)
             yield caller
-        except WardroundError as error:
-            log.warning("refused %s '%s': %s", caller.role, caller.name, error)
-            if isinstance(error, JournalError):
-                self.failure = error
-                self.ended.set()
-            code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-            await context.abort(code, str(error)[:MAX_ERROR_CHARACTERS])
-        except grpc.aio.AbortError:
-            raise
-        except Exception:
-            # Its text may hold anything, so it stays here.
-            log.exception("a call of %s '%s' failed", caller.role, caller.name)
-            await context.abort(grpc.StatusCode.INTERNAL, "")
 
 
 def offer(service: Service, server: grpc.aio.Server) -> None:
     """Have `server` answer for `service`."""
     wire_grpc.add_RelayServiceServicer_to_server(service, server)
-
-
-def _identify(context: _Context, revoked: frozenset[int]) -> Identity:
-    certificates = tuple(context.auth_context().get("x509_pem_cert", ()))
-    if len(certificates) != 1:
-        raise IdentityError(
-            "the connection shows no certificate. Connect with mutual TLS and the credentials "
-            "that wardround site enroll made."
-        )
-    caller = identity_of(certificates[0])
-    if caller.serial in revoked:
-        raise IdentityError(
-            f"the certificate of {caller.role} '{caller.name}' was revoked. Enrol again."
-        )
-    if caller.not_after < datetime.now(UTC):
-        raise IdentityError(
-            f"the certificate of {caller.role} '{caller.name}' expired on "
-            f"{caller.not_after:%Y-%m-%d}. Renew it."
-        )
-    return caller
 
 
 def _expect_role(caller: Identity, roles: tuple[Role, ...], sites: tuple[str, ...]) -> None:
@@ -343,6 +256,6 @@ def _expect_role(caller: Identity, roles: tuple[Role, ...], sites: tuple[str, ..
         )
     if caller.name not in sites:
         raise IdentityError(
-            f"{caller.role} '{caller.name}' takes no part in this study. "
-            f"Name it in the plan's sites, or dial the coordinator of its own study."
+            f"{caller.role} '{caller.name}' takes no part in this study. Name it in the plan's "
+            f"sites, have an operator add it, or dial the coordinator of its own study."
         )

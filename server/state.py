@@ -6,48 +6,70 @@ Everything here is pure: no clock, no disk, no network.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import assert_never
 
 from wardround.server.events import (
+    EvaluationMissed,
     Event,
+    SiteAdded,
     SiteEvaluated,
+    SiteSkipped,
+    SitesReordered,
+    SiteWithdrawn,
     StudyCompleted,
     StudyCreated,
+    StudyPaused,
+    StudyResumed,
+    StudyStarted,
+    StudyStopped,
     VisitCommitted,
     VisitLeased,
 )
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import CheckpointRef, EvaluationReport, VisitReport
+from wardround.shared.study_api import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyState:
     """Where a study stands.
 
+    The plan, which every site approved, says in which order the visits begin; the order itself is
+    state, for it changes while the study runs.
+
     Attributes:
         study_id: From the plan.
-        sites: The site sequence; visit n is made by `sites[n - 1]`.
         plan: The plan's canonical JSON.
         plan_digest: Its SHA-256.
         manifest: The tensors a checkpoint may hold.
+        engine: How messages move.
+        standing: Whether the study goes on.
+        members: Every site that takes or took part, in the order in which they joined.
+        to_come: The sites whose visit is still to be made, in order.
+        skipped: Site that makes no visit -> the operator, or None for the plan's absence policy.
+        withdrawn: Site that is asked for nothing any more -> the operator.
         checkpoints: Starting checkpoint, then the one of each committed visit: index = visit.
         visit_reports: The report of each committed visit, index = visit - 1.
         evaluations: (visit, site_id) -> report; visit 0 is the starting checkpoint.
+        missed: (visit, site_id) of evaluations that were not waited for.
         leased: The visit that a site was last asked to make, 0 before the first.
-        is_complete: Nothing is left to do.
     """
 
     study_id: str
-    sites: tuple[str, ...]
     plan: str
     plan_digest: str
     manifest: Manifest
+    engine: str
+    standing: Standing
+    members: tuple[str, ...]
+    to_come: tuple[str, ...]
+    skipped: Mapping[str, str | None] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[CheckpointRef, ...]
     visit_reports: tuple[VisitReport, ...] = ()
     evaluations: Mapping[tuple[int, str], EvaluationReport] = field(default_factory=dict)
+    missed: frozenset[tuple[int, str]] = frozenset()
     leased: int = 0
-    is_complete: bool = False
 
     @property
     def num_visits(self) -> int:
@@ -55,12 +77,44 @@ class StudyState:
         return len(self.visit_reports)
 
     @property
+    def num_rows(self) -> int:
+        """Return how many rows of the results matrix are settled: filled, or not waited for."""
+        is_open = not self.is_visiting and _unscored(self) is not None
+        return self.num_visits + (0 if is_open else 1)
+
+    @property
+    def is_visiting(self) -> bool:
+        """Return whether a site was asked to make the next visit."""
+        return self.leased > self.num_visits
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether everything was done."""
+        return self.standing is Standing.COMPLETE
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether nothing is left to do, or to be done."""
+        return self.standing in (Standing.COMPLETE, Standing.STOPPED)
+
+    @property
+    def visited(self) -> tuple[str, ...]:
+        """Return the sites whose visit is committed, in order: the lineage of the checkpoint."""
+        return tuple(report.site_id for report in self.visit_reports)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Return every member in the order of the sequence; who makes no visit comes last."""
+        sequence = (*self.visited, *self.to_come)
+        return (*sequence, *(site for site in self.members if site not in sequence))
+
+    @property
     def checkpoint(self) -> CheckpointRef:
         """Return the last committed checkpoint."""
         return self.checkpoints[-1]
 
     def results(self) -> tuple[tuple[float | None, ...], ...]:
-        """Return the results matrix: Dice in [0, 1], None where it is not known yet.
+        """Return the results matrix: Dice in [0, 1], None where it is not known.
 
         Rows are visits 0 (starting checkpoint) to the last committed one, columns are `sites`.
         """
@@ -102,23 +156,42 @@ class Complete:
 def next_action(state: StudyState) -> MakeVisit | EvaluateAt | Complete | None:
     """Return what to do now: first fill the last checkpoint's row, then make the next visit.
 
+    A pause changes nothing of it: see `may_begin`.
+
     Returns:
-        None when the study is complete.
+        None when the study has ended.
     """
-    if state.is_complete:
+    if state.has_ended:
         return None
     done = state.num_visits
-    for site_id in state.sites:
-        if (done, site_id) not in state.evaluations:
+    if not state.is_visiting:
+        site_id = _unscored(state)
+        if site_id is not None:
             return EvaluateAt(visit=done, site_id=site_id, checkpoint=state.checkpoint)
-    if done == len(state.sites):
+    if not state.to_come:
         return Complete()
     return MakeVisit(
         visit=done + 1,
-        site_id=state.sites[done],
+        site_id=state.to_come[0],
         parent=state.checkpoint,
-        visited=state.sites[:done],
+        visited=state.visited,
     )
+
+
+def may_begin(state: StudyState) -> bool:
+    """Return whether what is to be done next may be asked for; a visit under way always may."""
+    return state.standing is Standing.RUNNING or (
+        state.standing is Standing.PAUSED and state.is_visiting
+    )
+
+
+def _unscored(state: StudyState) -> str | None:
+    """Return the first site that the last checkpoint waits for to be scored."""
+    for site_id in state.members:
+        cell = (state.num_visits, site_id)
+        if not (cell in state.evaluations or cell in state.missed or site_id in state.withdrawn):
+            return site_id
+    return None
 
 
 def fold(events: Iterable[Event]) -> StudyState | None:
@@ -155,12 +228,14 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
             return _committed(state, event)
         case SiteEvaluated():
             return _evaluated(state, event)
-        case StudyCompleted():
-            if not isinstance(next_action(state), Complete | None):
-                raise _unexpected("the study's end", state)
-            return replace(state, is_complete=True)
+        case EvaluationMissed():
+            return _missed(state, event)
+        case SiteSkipped() | SiteWithdrawn() | SiteAdded():
+            return _membership(state, event)
+        case SitesReordered():
+            return _reordered(state, event)
         case _:
-            assert_never(event)
+            return _standing(state, event)
 
 
 def same_commit(first: VisitReport, second: VisitReport) -> bool:
@@ -174,10 +249,13 @@ def _created(state: StudyState | None, event: StudyCreated) -> StudyState:
     plan = json.loads(event.plan)
     return StudyState(
         study_id=plan["study_id"],
-        sites=tuple(plan["sites"]),
         plan=event.plan,
         plan_digest=event.plan_digest,
         manifest=event.manifest,
+        engine=event.engine,
+        standing=Standing.ON_HOLD if event.is_on_hold else Standing.RUNNING,
+        members=tuple(plan["sites"]),
+        to_come=tuple(plan["sites"]),
         checkpoints=(event.genesis,),
     )
 
@@ -203,6 +281,7 @@ def _committed(state: StudyState, event: VisitCommitted) -> StudyState:
             if (visit, site_id) == (report.visit, report.site_id):
                 return replace(
                     state,
+                    to_come=state.to_come[1:],
                     checkpoints=(*state.checkpoints, event.checkpoint),
                     visit_reports=(*state.visit_reports, report),
                 )
@@ -221,6 +300,72 @@ def _evaluated(state: StudyState, event: SiteEvaluated) -> StudyState:
             if (*cell, report.checkpoint_digest) == (visit, site_id, checkpoint.digest):
                 return replace(state, evaluations={**state.evaluations, cell: report})
     raise _unexpected(f"an evaluation of visit {report.visit} by '{report.site_id}'", state)
+
+
+def _missed(state: StudyState, event: EvaluationMissed) -> StudyState:
+    match next_action(state):
+        case EvaluateAt(visit=visit, site_id=site_id):
+            if (visit, site_id) == (event.visit, event.site_id):
+                return replace(state, missed=state.missed | {(visit, site_id)})
+    raise _unexpected(f"a missed evaluation of visit {event.visit} by '{event.site_id}'", state)
+
+
+def _membership(state: StudyState, event: SiteSkipped | SiteWithdrawn | SiteAdded) -> StudyState:
+    site_id = event.site_id
+    is_visit_made, is_member = site_id in state.visited, site_id in state.members
+    if state.has_ended or not (is_member or isinstance(event, SiteAdded)):
+        raise _unexpected(f"{type(event).__name__} of '{site_id}'", state)
+    # The visit of a site that is left out meanwhile is under way no more.
+    is_visiting = state.is_visiting and state.to_come[0] == site_id
+    state = replace(
+        state,
+        members=state.members if is_member else (*state.members, site_id),
+        to_come=tuple(other for other in state.to_come if other != site_id),
+        skipped={other: by for other, by in state.skipped.items() if other != site_id},
+        withdrawn={other: by for other, by in state.withdrawn.items() if other != site_id},
+        leased=state.num_visits if is_visiting else state.leased,
+    )
+    match event:
+        case SiteWithdrawn():
+            return replace(state, withdrawn={**state.withdrawn, site_id: event.by})
+        case SiteSkipped() if not is_visit_made:
+            return replace(state, skipped={**state.skipped, site_id: event.by})
+        case SiteAdded() if not is_visit_made:
+            return replace(state, to_come=(*state.to_come, site_id))
+    raise _unexpected(f"{type(event).__name__} of '{site_id}', whose visit is made,", state)
+
+
+def _reordered(state: StudyState, event: SitesReordered) -> StudyState:
+    under_way = state.to_come[:1] if state.is_visiting else ()
+    to_come = (*under_way, *event.to_come)
+    if state.has_ended or sorted(to_come) != sorted(state.to_come):
+        raise _unexpected(f"the order {', '.join(event.to_come)}", state)
+    return replace(state, to_come=to_come)
+
+
+_MOVES = {
+    StudyStarted: (Standing.ON_HOLD, Standing.RUNNING),
+    StudyPaused: (Standing.RUNNING, Standing.PAUSED),
+    StudyResumed: (Standing.PAUSED, Standing.RUNNING),
+}
+
+
+def _standing(
+    state: StudyState,
+    event: StudyStarted | StudyPaused | StudyResumed | StudyStopped | StudyCompleted,
+) -> StudyState:
+    match event:
+        case StudyCompleted():
+            if isinstance(next_action(state), Complete) or state.standing is Standing.COMPLETE:
+                return replace(state, standing=Standing.COMPLETE)
+        case StudyStopped():
+            if not state.has_ended:
+                return replace(state, standing=Standing.STOPPED)
+        case _:
+            before, after = _MOVES[type(event)]
+            if state.standing is before:
+                return replace(state, standing=after)
+    raise _unexpected(f"{type(event).__name__} of a study that is {state.standing.value}", state)
 
 
 def _unexpected(what: str, state: StudyState) -> JournalError:

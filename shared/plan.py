@@ -21,6 +21,7 @@ SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AbsencePolicy = Literal["wait", "skip", "stop"]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
@@ -210,6 +211,27 @@ class Release(_Section):
     )
 
 
+class Absence(_Section):
+    """What is done about a site that is not heard from when it is its turn."""
+
+    policy: AbsencePolicy = Field(
+        "wait",
+        description="wait: for as long as it takes; skip: go on without the site and mark it; "
+        "stop: end the study",
+    )
+    after_s: Count = Field(
+        3600,
+        description="seconds of silence after which skip and stop act; at least three heartbeats",
+    )
+    sites: dict[SiteId, AbsencePolicy] = Field(
+        default_factory=dict, description="site = policy, where it is not the one above"
+    )
+
+    def policy_of(self, site_id: str) -> AbsencePolicy:
+        """Return the policy that holds for a site."""
+        return self.sites.get(site_id, self.policy)
+
+
 class Simulation(_Section):
     """Where one machine finds the sites' data. Not part of what a site approves."""
 
@@ -228,6 +250,9 @@ class StudyPlan(_Section):
     study_id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     sites: Annotated[tuple[SiteId, ...], Field(min_length=1, max_length=64)]
+    late_sites: bool = Field(
+        False, description="whether an operator may add sites that `sites` does not name"
+    )
     task: Task
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
@@ -237,12 +262,18 @@ class StudyPlan(_Section):
     method: Method = Method()
     compute: Compute = Compute()
     release: Release = Release()
+    absence: Absence = Absence()
     simulation: Simulation = Simulation()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites must differ from each other, got {list(self.sites)}")
+        unknown = sorted(self.absence.sites.keys() - set(self.sites))
+        if unknown and not self.late_sites:
+            raise ValueError(
+                f"absence.sites names {unknown}, which are not among the sites {list(self.sites)}"
+            )
         if self.denoiser.timesteps % self.denoiser.sampling_steps:
             raise ValueError(
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "

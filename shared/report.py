@@ -7,7 +7,7 @@ and the data: two runs with one seed give equal reports once `without_timing` ha
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from wardround.shared.plan import StudyPlan
 SCHEMA_ID = "https://wardround.example/report.schema.json"
 KEEPS_REAL_CASES = ("exemplar-replay", "joint")
 AUDIT_NOT_RUN = "not run"
+_FIRST_VERSION = b'"schema_version": 1,'
 
 Dice = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -50,7 +51,7 @@ class Summary(_Part):
 class Curves(_Part):
     """One value per visit, the starting model first; null where not defined."""
 
-    average: tuple[Finite, ...] = Field(description="over all sites")
+    average: tuple[Finite | None, ...] = Field(description="over all sites")
     seen: tuple[Finite | None, ...] = Field(description="over the sites visited so far")
     memorizability: tuple[Finite | None, ...] = Field(description="over the sites already left")
     generalizability: tuple[Finite | None, ...] = Field(description="over the sites still ahead")
@@ -139,19 +140,33 @@ class Privacy(_Part):
     note: str
 
 
+class LeftOut(_Part):
+    """A site that makes no visit, or is asked for nothing any more."""
+
+    site: str
+    how: Literal["skipped", "withdrawn"] = Field(
+        description="skipped: no visit, scores while it was there; withdrawn: nothing any more"
+    )
+    by: str | None = Field(description="the operator; null for the plan's absence policy")
+
+
 class Report(_Part):
     """The results of one study."""
 
-    schema_version: Literal[1] = 1
-    status: Literal["complete", "interrupted"]
+    schema_version: Literal[2] = 2
+    status: Literal["complete", "interrupted", "stopped"]
     study: str
     plan_digest: Digest
     method: str
     engine: str
     seed: Whole
-    sites: tuple[str, ...] = Field(description="in the order of the sequence")
-    matrix: tuple[tuple[Dice, ...], ...] = Field(
-        description="R[visit, site]: Dice on each site after each visit; row 0 the starting model"
+    sites: tuple[str, ...] = Field(
+        description="in the order of the sequence; those that make no visit come last"
+    )
+    left_out: tuple[LeftOut, ...]
+    matrix: tuple[tuple[Dice | None, ...], ...] = Field(
+        description="R[visit, site]: Dice on each site after each visit; row 0 the starting model; "
+        "null where the site was not there to score it"
     )
     summary: Summary
     curves: Curves
@@ -166,6 +181,12 @@ class Report(_Part):
     plan: dict[str, Any] = Field(description="the canonical plan, defaults filled in")
     privacy: Privacy
 
+    @property
+    def num_planned(self) -> int:
+        """Return how many visits the study has when it is complete."""
+        visited = {visit.site for visit in self.visits}
+        return len(self.sites) - len({out.site for out in self.left_out} - visited)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -173,22 +194,32 @@ class Facts:
 
     Attributes:
         plan: The study plan.
+        status: Whether the study is complete, was stopped, or may go on.
         engine: How messages moved, such as "in-process".
-        evaluations: Cells of the matrix in any order; a visit's row counts once it is full.
+        sites: The columns of the matrix, in the order of the sequence.
+        num_rows: How many rows of the matrix are settled, the starting model's included.
+        evaluations: Cells of the matrix in any order.
         visits: Reports of the committed visits, in order.
         checkpoints: Visit -> checkpoint digest; 0 is the starting model.
         traffic: Visit -> (bytes to the site, bytes from the site).
         versions: Package -> version.
+        skipped: Site that makes no visit -> the operator, None for the absence policy.
+        withdrawn: Site that is asked for nothing any more -> the operator.
         wall_seconds: How long the command ran, if known.
     """
 
     plan: StudyPlan
+    status: Literal["complete", "interrupted", "stopped"]
     engine: str
+    sites: Sequence[str]
+    num_rows: int
     evaluations: Sequence[EvaluationReport]
     visits: Sequence[VisitReport]
     checkpoints: Mapping[int, str]
     traffic: Mapping[int, tuple[int, int]]
     versions: Mapping[str, str]
+    skipped: Mapping[str, str | None] = field(default_factory=dict)
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
     wall_seconds: float | None = None
 
 
@@ -198,11 +229,14 @@ def build(facts: Facts) -> Report:
     Raises:
         JournalError: Not even the starting model has been scored at every site.
     """
-    sites = facts.plan.sites
     cells = {(e.visit, e.site_id): e for e in facts.evaluations}
-    rows: list[tuple[float, ...]] = []
-    while all((len(rows), site) in cells for site in sites):
-        rows.append(tuple(_clip(cells[len(rows), site].dice) for site in sites))
+    rows = [
+        tuple(
+            _clip(cells[visit, site].dice) if (visit, site) in cells else None
+            for site in facts.sites
+        )
+        for visit in range(facts.num_rows)
+    ]
     if not rows:
         raise JournalError(
             f"study '{facts.plan.study_id}' has no full row of results yet: the starting model has "
@@ -210,23 +244,32 @@ def build(facts: Facts) -> Report:
         )
     keeps = facts.plan.method.name in KEEPS_REAL_CASES
     return Report(
-        status="complete" if len(rows) == len(sites) + 1 else "interrupted",
+        status=facts.status,
         study=facts.plan.study_id,
         plan_digest=facts.plan.digest(),
         method=facts.plan.method.name,
         engine=facts.engine,
         seed=facts.plan.seed,
-        sites=sites,
+        sites=tuple(facts.sites),
+        left_out=(
+            *(LeftOut(site=site, how="skipped", by=by) for site, by in facts.skipped.items()),
+            *(LeftOut(site=site, how="withdrawn", by=by) for site, by in facts.withdrawn.items()),
+        ),
         matrix=tuple(rows),
         summary=Summary(**asdict(continual_metrics.summarise(rows))),
         curves=Curves(**asdict(continual_metrics.curves(rows))),
-        surface=tuple(_surface(cells[i, site]) for i in range(len(rows)) for site in sites),
+        surface=tuple(
+            _surface(cells[visit, site])
+            for visit in range(len(rows))
+            for site in facts.sites
+            if (visit, site) in cells
+        ),
         visits=tuple(_numbers(report) for report in facts.visits),
         audit=Audit(copies_found=None, note=AUDIT_NOT_RUN),
         timing=_timing(facts.visits, facts.wall_seconds),
         bytes=_traffic(facts),
         versions=dict(sorted(facts.versions.items())),
-        data_digests={site: cells[0, site].data_digest for site in sites},
+        data_digests={e.site_id: e.data_digest for e in facts.evaluations},
         checkpoints=tuple(
             CheckpointDigest(visit=visit, digest=digest)
             for visit, digest in sorted(facts.checkpoints.items())
@@ -247,13 +290,19 @@ def to_json(report: Report) -> str:
 
 
 def read(path: Path) -> Report:
-    """Return the report in a `report.json` file.
+    """Return the report in a `report.json` file, also of schema version 1.
 
     Raises:
-        JournalError: The file cannot be read or is no report of this schema version.
+        JournalError: The file cannot be read or is no report of a known schema version.
     """
     try:
-        return Report.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if _FIRST_VERSION in content[:100]:
+            # It knew no site that was left out, and is the same in all else.
+            return Report.model_validate(
+                {**json.loads(content), "schema_version": 2, "left_out": []}
+            )
+        return Report.model_validate_json(content)
     except OSError as error:
         raise JournalError(
             f"report '{path}' cannot be read: {error.strerror}. Name a study that ran."
@@ -262,7 +311,7 @@ def read(path: Path) -> Report:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "(document)"
         raise JournalError(
-            f"report '{path}' is not a report of schema version 1: '{where}': {first['msg']}. "
+            f"report '{path}' is not a report of schema version 2: '{where}': {first['msg']}. "
             f"Rebuild it from the study's journal with 'wardround report {path.parent}'."
         ) from error
 

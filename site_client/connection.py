@@ -1,4 +1,4 @@
-"""The site's end of the connection: dial, wait for the coordinator, tell its refusals apart.
+"""The end that dials: reach the coordinator, wait for it, tell its refusals apart.
 
 A coordinator that is away is waited for, for as long as it takes; one that refuses who is calling
 is not asked again. This module knows gRPC and none of the messages.
@@ -74,7 +74,7 @@ class Connection:
 
     Args:
         address: HOST:PORT of the coordinator.
-        credentials: Of the site.
+        credentials: Of the site, or of an operator.
         sleep: Waits that many seconds.
         draw: Returns a number in [0, 1), so that sites that lost the coordinator together do not
             come back together.
@@ -151,6 +151,19 @@ class Connection:
             log.warning("%s: %s Next try in %.1f s.", what, lost, pause_s)
             self._sleep(pause_s)
 
+    def explain_at_once(self, error: grpc.RpcError) -> NoReturn:
+        """Raise `error` as one of our own, and tell who refuses from who is away without waiting.
+
+        Raises:
+            WardroundError: As `explain`.
+        """
+        try:
+            self.explain(error)
+        except ConnectionLost as lost:
+            if is_turned_away(self._address, self._credentials):
+                raise self._not_accepted("it closes the connection on seeing this one's") from lost
+            raise
+
     def explain(self, error: grpc.RpcError) -> NoReturn:
         """Raise `error` as one of our own.
 
@@ -175,7 +188,7 @@ class Connection:
 
     def _not_accepted(self, why: str) -> IdentityError:
         return IdentityError(
-            f"the coordinator at '{self._address}' and this site do not accept each other's "
+            f"the coordinator at '{self._address}' and this end do not accept each other's "
             f"certificates ({why:.300}). Check the address, and that both were approved by the "
             f"same authority and are not expired."
         )

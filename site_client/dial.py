@@ -77,7 +77,7 @@ def work(
                     gateway.evaluate(answer.order, link)
         except StaleLease as stale:
             log.warning("stopped what is no longer asked for: %s", stale)
-    log.info("the study is complete")
+    log.info("the study has ended")
 
 
 class _Coordinator:
@@ -86,6 +86,7 @@ class _Coordinator:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.stub = wire_grpc.RelayServiceStub(connection.channel)
+        self._ended: wire.NextOrderResponse | None = None
 
     def register(self, plan: StudyPlan, manifest: Manifest) -> wire.RegisterResponse:
         request = wire.RegisterRequest(release=version("wardround"), plan_digest=plan.digest())
@@ -102,6 +103,10 @@ class _Coordinator:
         return terms
 
     def next_order(self) -> wire.NextOrderResponse:
+        if self._ended is not None:
+            return (
+                self._ended
+            )  # told once, also to who renewed a lease; the coordinator may be gone
         answer = self.connection.call(
             "waiting for the next order",
             lambda: self.stub.NextOrder(wire.NextOrderRequest(), timeout=ANSWER_S),
@@ -110,6 +115,8 @@ class _Coordinator:
             raise WireError(
                 "the coordinator sent an order of no known kind. Run the same release as it does."
             )
+        if answer.kind == wire.ORDER_KIND_COMPLETE:
+            self._ended = answer
         return answer
 
 

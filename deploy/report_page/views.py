@@ -9,7 +9,7 @@ from wardround.deploy.number_text import NONE, number
 from wardround.deploy.report_page import charts
 from wardround.deploy.report_page.pictures import Pictures
 from wardround.shared.messages import Phase
-from wardround.shared.report import Report
+from wardround.shared.report import Report, SurfaceCell
 
 _MEANINGS = (
     ("average", "Average", "Mean Dice over all sites after the last visit: how good the model is."),
@@ -88,9 +88,10 @@ class Panel:
     """One site's small chart."""
 
     site: str
+    visit: str
     chart: charts.LineChart
     own: charts.Mark | None
-    last: charts.Mark
+    last: charts.Mark | None
     every: int
     spoken: str
 
@@ -115,9 +116,9 @@ def heat(report: Report) -> tuple[Row, ...]:
         Row(
             _row_label(report, visit),
             tuple(_heat_cell(report, visit, j) for j in range(len(report.sites))),
-            number(sum(row) / len(row)),
+            number(report.curves.average[visit]),
         )
-        for visit, row in enumerate(report.matrix)
+        for visit in range(len(report.matrix))
     )
 
 
@@ -132,6 +133,8 @@ def _heat_cell(report: Report, visit: int, column: int) -> HeatCell:
         kind, place = "unseen", "not yet visited"
     else:
         kind, place = "seen", "visited before"
+    if value is None:
+        return HeatCell(NONE, 0, kind, f"{site} after visit {visit}: not scored, {place}")
     spoken = f"{site} after visit {visit}: {value:.3f}, {place}"
     return HeatCell(f"{value:.3f}", mix(value), kind, spoken)
 
@@ -170,7 +173,7 @@ def panels(report: Report) -> tuple[Panel, ...]:
 def _panel(
     report: Report,
     j: int,
-    column: tuple[float, ...],
+    column: tuple[float | None, ...],
     ghosts: list[charts.Line],
     frame: charts.Frame,
 ) -> Panel:
@@ -183,14 +186,16 @@ def _panel(
         charts.line(report.sites[j], "before", before, frame),
         charts.line(report.sites[j], "after", after, frame),
     ]
-    values = ", ".join(f"visit {i} {value:.3f}" for i, value in enumerate(column))
+    values = ", ".join(f"visit {i} {number(value)}" for i, value in enumerate(column))
+    told = f"visit {visit}" if visit <= report.num_planned else "no visit"
     return Panel(
         site=report.sites[j],
+        visit=told,
         chart=charts.chart(frame, lines, y_step=0.5),
-        own=whole.marks[visit] if visit < len(whole.marks) else None,
-        last=whole.marks[-1],
+        own=next((mark for mark in whole.marks if mark.visit == visit), None),
+        last=whole.marks[-1] if whole.marks else None,
         every=1 + len(report.sites) // 10,
-        spoken=f"Dice on {report.sites[j]}, its own visit is number {visit}: {values}",
+        spoken=f"Dice on {report.sites[j]}, its own visit: {told}: {values}",
     )
 
 
@@ -200,16 +205,17 @@ def surface(report: Report) -> tuple[Row, ...]:
     return tuple(
         Row(
             _row_label(report, visit),
-            tuple(
-                SurfaceText(
-                    number(cells[visit, site].hd95_mm, digits=1),
-                    number(cells[visit, site].asd_mm, digits=2),
-                    cells[visit, site].num_undefined,
-                )
-                for site in report.sites
-            ),
+            tuple(_surface_text(cells.get((visit, site))) for site in report.sites),
         )
         for visit in range(len(report.matrix))
+    )
+
+
+def _surface_text(cell: SurfaceCell | None) -> SurfaceText:
+    if cell is None:
+        return SurfaceText(NONE, NONE, 0)
+    return SurfaceText(
+        number(cell.hd95_mm, digits=1), number(cell.asd_mm, digits=2), cell.num_undefined
     )
 
 

@@ -12,6 +12,7 @@ from wardround.server.events import from_json, to_json
 from wardround.server.journal import Journal, read_events
 from wardround.server.state import fold
 from wardround.shared.messages import Metric
+from wardround.shared.study_api import EventKind, Standing
 
 
 @pytest.fixture
@@ -44,6 +45,33 @@ def test_the_journal_of_v0_1_ends_where_it_ended(golden):
     assert state.results() == ((0.0, 0.125), (0.75, 0.25), (0.5, 0.875))
     assert state.visit_reports[1].metrics[Metric.DICE_AFTER] == 0.875
     assert state.evaluations[2, "ben"].num_cases is None
+
+
+def test_the_journals_of_v0_2_hold_every_kind_of_event_and_end_where_they_ended(golden):
+    whole = read_events(golden / "v0.2" / "every-change.jsonl")
+    stopped = read_events(golden / "v0.2" / "stopped.jsonl")
+    assert {type(event).__name__ for event in (*whole, *stopped)} == {
+        kind.value for kind in EventKind
+    }
+    state = fold(whole)
+    assert state is not None
+    assert (state.engine, state.standing) == ("grpc", Standing.COMPLETE)
+    assert state.sites == ("ada", "ben", "cai", "dan")
+    assert state.visited == ("ada", "ben")
+    assert (state.skipped, state.withdrawn) == ({"cai": None}, {"dan": "otto"})
+    assert state.missed == {(1, "cai"), (2, "cai")}
+    assert state.results() == (
+        (0.0, 0.125, None, None),
+        (0.75, 0.25, None, None),
+        (0.5, 0.875, None, None),
+    )
+    assert (
+        state.checkpoint.digest
+        == "970108dac583a16945fce1648bb466395fef045142d13dccd68c7bc89e164d63"
+    )
+    ended = fold(stopped)
+    assert ended is not None
+    assert (ended.standing, ended.num_visits, ended.num_rows) == (Standing.STOPPED, 0, 1)
 
 
 def test_every_golden_journal_is_whole_and_spelled_as_this_release_spells_it(golden, tmp_path):

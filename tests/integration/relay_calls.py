@@ -26,10 +26,11 @@ import sys
 from pathlib import Path
 from wardround.server.coordinator import serve
 from wardround.shared.identity import read_credentials
-study, credentials, *revoked = sys.argv[1:]
+study, credentials, port, *revoked = sys.argv[1:]
 serials = frozenset(int(serial) for serial in revoked)
-serve(Path(study), read_credentials(Path(credentials)), "127.0.0.1:0", revoked=lambda: serials,
-      on_listening=lambda port: print(port, flush=True), poll_s=0.05)
+serve(Path(study), read_credentials(Path(credentials)), f"127.0.0.1:{port}",
+      revoked=lambda: serials, on_listening=lambda port: print(port, flush=True), poll_s=0.05,
+      heartbeat_s=1, linger_s=120)
 """
 
 
@@ -44,20 +45,42 @@ def _load(name: str):
 tiny = _load("test_resume")
 
 
+class Coordinator:
+    """A coordinator that can be killed and started again under the same address."""
+
+    def __init__(self, study: Path, credentials: Path, *revoked: int) -> None:
+        self._words = [str(study), str(credentials)]
+        self._revoked = [str(serial) for serial in revoked]
+        self._port = 0
+
+    def start(self) -> str:
+        words = [sys.executable, "-c", COORDINATOR, *self._words, str(self._port), *self._revoked]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self._port = int(self.process.stdout.readline())
+        return self.address
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._port}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 @contextmanager
 def serving(tmp_path: Path, authority, plan, *revoked: int) -> Iterator[str]:
     """Serve a study of three tiny sites, and give its address."""
     with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS):
         pass
-    credentials = authority.issue(Role.COORDINATOR, "hub")
-    words = [sys.executable, "-c", COORDINATOR, str(tmp_path / "study"), str(credentials)]
-    words += [str(serial) for serial in revoked]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+    hub = authority.issue(Role.COORDINATOR, "hub")
+    coordinator = Coordinator(tmp_path / "study", hub, *revoked)
+    try:
+        yield coordinator.start()
+    finally:
+        coordinator.kill()
 
 
 @contextmanager

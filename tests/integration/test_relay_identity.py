@@ -119,7 +119,7 @@ def test_the_standard_health_service_answers(address: str, authority) -> None:
     own = read_credentials(authority.issue(Role.SITE, "ada"))
     with Connection(address, own) as connection:
         health = health_pb2_grpc.HealthStub(connection.channel)
-        for name in ("", "wardround.wire.v1.RelayService"):
+        for name in ("", "wardround.wire.v1.RelayService", "wardround.wire.v1.StudyService"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -130,7 +130,25 @@ def test_reflection_lists_the_service(address: str, authority) -> None:
         ask = reflection_pb2_grpc.ServerReflectionStub(connection.channel).ServerReflectionInfo
         (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     names = {service.name for service in answer.list_services_response.service}
-    assert "wardround.wire.v1.RelayService" in names
+    assert {"wardround.wire.v1.RelayService", "wardround.wire.v1.StudyService"} <= names
+
+
+def test_health_and_reflection_do_not_answer_whom_the_authority_revoked(
+    tmp_path: Path, authority, tiny_plan
+) -> None:
+    own = authority.issue(Role.SITE, "ada")
+    with (
+        calls.serving(tmp_path, authority, tiny_plan, serial_of(own)) as address,
+        Connection(address, read_credentials(own)) as connection,
+    ):
+        health = health_pb2_grpc.HealthStub(connection.channel)
+        with calls.refused(Code.UNAUTHENTICATED, "revoked"):
+            health.Check(health_pb2.HealthCheckRequest())
+        with calls.refused(Code.UNAUTHENTICATED, "revoked"):
+            list(health.Watch(health_pb2.HealthCheckRequest()))
+        ask = reflection_pb2_grpc.ServerReflectionStub(connection.channel).ServerReflectionInfo
+        with calls.refused(Code.UNAUTHENTICATED, "revoked"):
+            list(ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")])))
 
 
 def test_a_coordinator_does_not_start_with_a_certificate_of_a_site(

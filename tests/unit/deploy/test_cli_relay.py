@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.deploy import cli_relay, plan_text
+from wardround.deploy import cli_relay, cli_study, plan_text
 from wardround.server.journal import read_events
 from wardround.server.state import fold
 from wardround.server.study_folder import JOURNAL
@@ -17,16 +17,16 @@ def study(tiny_plan, tmp_path: Path) -> str:
 
 
 def test_a_created_study_holds_its_start_and_nothing_more(study: str, tmp_path: Path) -> None:
-    cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+    cli_study.create(study=study, out=tmp_path / "out", overrides=None, hold=False)
     state = fold(read_events(tmp_path / "out" / JOURNAL))
     assert state is not None
     assert (state.study_id, state.num_visits, state.leased) == ("tiny", 0, 0)
 
 
 def test_a_study_is_not_created_over_another(study: str, tmp_path: Path) -> None:
-    cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+    cli_study.create(study=study, out=tmp_path / "out", overrides=None, hold=False)
     with pytest.raises(JournalError, match="holds a study already"):
-        cli_relay.create(study=study, out=tmp_path / "out", overrides=None)
+        cli_study.create(study=study, out=tmp_path / "out", overrides=None, hold=False)
 
 
 @pytest.mark.parametrize("method", ["exemplar-replay", "joint"])
@@ -34,7 +34,9 @@ def test_methods_that_keep_real_cases_are_refused_over_machines(
     study: str, tmp_path: Path, method: str
 ) -> None:
     with pytest.raises(PlanError, match="never leave a site"):
-        cli_relay.create(study=study, out=tmp_path / "out", overrides=[f"method.name={method}"])
+        cli_study.create(
+            study=study, out=tmp_path / "out", overrides=[f"method.name={method}"], hold=False
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -52,4 +54,4 @@ def test_a_site_that_the_plan_does_not_name_does_not_start(study: str, tmp_path:
 
 def test_a_plan_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        cli_relay.create(study="nowhere.toml", out=tmp_path / "out", overrides=None)
+        cli_study.create(study="nowhere.toml", out=tmp_path / "out", overrides=None, hold=False)

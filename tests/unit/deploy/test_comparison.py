@@ -66,7 +66,10 @@ def result(method: str, first: float, last: float, seconds: float = 60.0) -> rep
     return report.build(
         report.Facts(
             plan=study(method),
+            status="complete",
             engine="in-process",
+            sites=sites,
+            num_rows=3,
             evaluations=evaluations,
             visits=[visit],
             checkpoints={},

@@ -2,7 +2,8 @@ import pytest
 
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.journal import Journal
-from wardround.server.relay import Order, Relay
+from wardround.server.order import Order
+from wardround.server.relay import Relay
 from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.checkpoint import Manifest

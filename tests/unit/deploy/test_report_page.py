@@ -62,7 +62,10 @@ def built(rows: int = 3, method: str = "smd", sites: tuple[str, ...] = SITES) ->
     return report.build(
         report.Facts(
             plan=study,
+            status="complete" if rows == len(sites) + 1 else "interrupted",
             engine="in-process",
+            sites=sites,
+            num_rows=rows,
             evaluations=evaluations,
             visits=visits,
             checkpoints=dict.fromkeys(range(rows), "a" * 64),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,49 @@ def test_a_plan_that_does_not_give_its_digest_is_refused(world):
     content["plan"]["seed"] = 1
     with pytest.raises(JournalError, match="digest"):
         events.from_json(content)
+
+
+CHANGED = [
+    events.StudyStarted(by="anna"),
+    events.StudyPaused(by="anna"),
+    events.StudyResumed(by="anna"),
+    events.StudyStopped(by=None),
+    events.StudyStopped(by="anna"),
+    events.SiteSkipped(site_id="ada", by=None),
+    events.SiteSkipped(site_id="ada", by="anna"),
+    events.SiteWithdrawn(site_id="ada", by="anna"),
+    events.SiteAdded(site_id="ada", by="anna"),
+    events.SitesReordered(to_come=("ben", "ada"), by="anna"),
+    events.SitesReordered(to_come=(), by="anna"),
+    events.EvaluationMissed(visit=0, site_id="ada"),
+]
+
+
+@pytest.mark.parametrize("event", CHANGED, ids=lambda event: type(event).__name__)
+def test_a_change_comes_back_from_its_json_and_no_other_spelling_of_it_is_read(event):
+    content = json.loads(json.dumps(events.to_json(event)))
+    assert events.from_json(content) == event
+    for key in set(content) - {"event", "version"}:
+        for wrong in (7.5, True, "A b", ["A b"], {"ada": 1}):
+            with pytest.raises(JournalError):
+                events.from_json({**content, key: wrong})
+        with pytest.raises(JournalError):
+            events.from_json({k: v for k, v in content.items() if k != key})
+
+
+@pytest.mark.parametrize("kind", [events.StudyPaused, events.SiteAdded])
+def test_what_only_an_operator_does_names_one(kind):
+    about = {} if kind is events.StudyPaused else {"site_id": "ada"}
+    content = events.to_json(kind(by="anna", **about))
+    with pytest.raises(JournalError, match="by is None"):
+        events.from_json({**content, "by": None})
+
+
+def test_a_study_of_the_first_release_is_spelled_as_it_was(world):
+    created = world.events()[0]
+    assert {"engine", "is_on_hold"}.isdisjoint(events.to_json(created))
+    later = replace(created, engine="grpc", is_on_hold=True)
+    assert events.from_json(events.to_json(later)) == later
 
 
 @pytest.mark.parametrize("content", [None, 3, "x", [], {}, {"event": "StudyCreated"}])

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from wardround.server.leases import Leases
-from wardround.server.relay import Order
+from wardround.server.order import Order
 from wardround.shared.errors import StaleLease, WireError
 
 FIRST = Order(kind="evaluation", site_id="ada", visit=0, data=b"score it")

@@ -19,11 +19,13 @@ def test_a_site_is_absent_after_three_missed_heartbeats_and_not_before() -> None
     presence.heard("ada")
     clock.now = 30.0
     presence.look()
-    assert presence.present == {"ada"}
+    assert presence.is_present("ada")
+    assert presence.absent_s("ada") == 0
     clock.now = 30.1
     presence.look()
     presence.look()
-    assert presence.present == frozenset()
+    assert not presence.is_present("ada")
+    assert presence.absent_s("ada") == 30.1
     assert told == [("ada", True), ("ada", False)]
 
 
@@ -42,5 +44,15 @@ def test_a_site_that_comes_back_is_present_again() -> None:
     clock.now = 1000.0
     presence.look()
     presence.heard("ada")
-    assert presence.present == {"ada"}
+    assert presence.is_present("ada")
     assert told == [("ada", True), ("ada", False), ("ada", True)]
+
+
+def test_a_site_that_was_never_heard_from_has_been_silent_since_the_beginning() -> None:
+    presence, clock, told = watched()
+    clock.now = 30.0
+    assert presence.absent_s("ada") == 0
+    clock.now = 31.0
+    assert presence.absent_s("ada") == 31.0
+    assert not presence.is_present("ada")
+    assert told == []

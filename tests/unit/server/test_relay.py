@@ -279,7 +279,7 @@ def test_nothing_is_accepted_after_the_end(world, tmp_path):
             journal.append(event)
         relay = Relay(journal, ArtefactStore(tmp_path))
         assert relay.next_order() is None
-        with pytest.raises(WireError, match="no order left"):
+        with pytest.raises(WireError, match="nothing of it is due"):
             relay.fetch("ada", world.ref(3).parts[0])
 
 

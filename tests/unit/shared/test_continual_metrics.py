@@ -129,3 +129,28 @@ def test_forgetting_is_never_less_than_the_backward_transfer_lost(rows: list[lis
     assert summary.forgetting is not None
     assert summary.bwt is not None
     assert summary.forgetting >= -summary.bwt - 1e-12
+
+
+def test_a_cell_that_nobody_scored_is_left_out_of_every_figure() -> None:
+    """THREE without R[3, 1] and R[2, 3]; by hand.
+
+    average (0.8 + 0.9) / 2; BWT 0.8 - 0.7; FWT 0.3 - 0.1; forgetting 0.7 - 0.8; unseen
+    (0.3 + 0.4) / 2; memorizability 0.8; generalizability (0.3 + 0.4) / 2
+    """
+    rows = [THREE[0], THREE[1], [0.9, 0.7, None], [None, 0.8, 0.9]]
+    summary = continual_metrics.summarise(rows)
+    assert summary.average == pytest.approx(0.85)
+    assert summary.bwt == pytest.approx(0.1)
+    assert summary.fwt == pytest.approx(0.2)
+    assert summary.forgetting == pytest.approx(-0.1)
+    assert summary.unseen == pytest.approx(0.35)
+    assert summary.memorizability == pytest.approx(0.8)
+    assert summary.generalizability == pytest.approx(0.35)
+    assert continual_metrics.curves([[None, None]]).average == (None,)
+
+
+def test_a_site_that_is_never_visited_counts_as_unseen_to_the_end() -> None:
+    """Two of three sites are visited: unseen (0.3 + 0.4 + 0.5) / 3, BWT 0.9 - 0.8."""
+    summary = continual_metrics.summarise(THREE[:3])
+    assert summary.unseen == pytest.approx(0.4)
+    assert summary.bwt == pytest.approx(0.1)

@@ -1,6 +1,7 @@
 """The report is built from messages, fits its published schema and is equal but for time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -52,7 +53,10 @@ def facts(rows: int = 3, method: str = "smd", seconds: float = 1.5) -> report.Fa
     sites = ("north", "south")
     return report.Facts(
         plan=study(method),
+        status="complete" if rows == 3 else "interrupted",
         engine="in-process",
+        sites=sites,
+        num_rows=rows,
         evaluations=[
             evaluation(i, site, MATRIX[i][j]) for i in range(rows) for j, site in enumerate(sites)
         ],
@@ -107,7 +111,10 @@ def test_a_study_stopped_on_the_way_reports_the_rows_it_filled() -> None:
     built = report.build(
         report.Facts(
             plan=partial.plan,
+            status="interrupted",
             engine="in-process",
+            sites=partial.sites,
+            num_rows=2,
             evaluations=half_row,
             visits=partial.visits,
             checkpoints=partial.checkpoints,
@@ -163,9 +170,29 @@ def test_a_report_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert report.read(path) == built
 
 
+def test_a_report_of_the_first_schema_version_is_read(tmp_path: Path) -> None:
+    built = report.build(facts())
+    content = json.loads(report.to_json(built))
+    del content["left_out"]
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({**content, "schema_version": 1}, indent=2), encoding="utf-8")
+    assert report.read(path) == built
+
+
+def test_a_site_that_was_skipped_has_a_column_with_gaps_and_no_visit() -> None:
+    whole = facts()
+    seen = [e for e in whole.evaluations if (e.visit, e.site_id) != (2, "south")]
+    built = report.build(replace(whole, evaluations=seen, skipped={"south": None}))
+    assert built.matrix == ((0.0, 0.1), (0.8, 0.3), (0.6, None))
+    assert built.left_out == (report.LeftOut(site="south", how="skipped", by=None),)
+    assert built.summary.average == pytest.approx(0.6)
+    assert len(built.surface) == 5
+    jsonschema.validate(json.loads(report.to_json(built)), report.json_schema())
+
+
 def test_a_report_that_is_none_is_refused_with_the_key(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
-    path.write_text('{"schema_version": 2}', encoding="utf-8")
+    path.write_text('{"schema_version": 3}', encoding="utf-8")
     with pytest.raises(JournalError, match="schema_version"):
         report.read(path)
     with pytest.raises(JournalError, match="cannot be read"):

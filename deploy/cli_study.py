@@ -1,0 +1,307 @@
+"""`wardround study`: make a study for a coordinator, and look after it from afar."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from wardround.deploy import study_text
+from wardround.deploy.borrowing import expect_no_borrowing
+from wardround.deploy.cli_options import (
+    Engine,
+    Format,
+    find_study,
+    sound_credentials,
+)
+from wardround.deploy.study_client import StudyClient
+from wardround.shared import plan as plans
+from wardround.shared.study_api import (
+    Add,
+    Change,
+    Pause,
+    Reorder,
+    Resume,
+    Skip,
+    Start,
+    Stop,
+    StudyStatus,
+    Withdraw,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make a study for a coordinator, and look after it from afar as an operator.",
+    rich_markup_mode="markdown",
+)
+
+StudyId = Annotated[str, typer.Argument(metavar="STUDY", help="The study's identifier.")]
+SiteName = Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")]
+Coordinator = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="The coordinator that serves it.")
+]
+CredentialsDir = Annotated[
+    Path, typer.Option("--credentials", help="Folder with an operator's ca.crt, own.crt, own.key.")
+]
+Output = Annotated[Format, typer.Option("--format", help="For people or programs.")]
+
+
+@app.command()
+def create(
+    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; must hold none yet.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As for `simulate`.", show_default=False),
+    ] = None,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Do nothing before `wardround study start`.")
+    ] = False,
+) -> None:
+    """Begin a study: its journal, and the untrained checkpoint that the first site starts from.
+
+    STUDY.toml is the plan that every site approves. Needs what a site needs (torch), since the
+    starting checkpoint is made here; the folder can then be carried to a coordinator without it.
+
+    Try:
+
+    `wardround study create study.toml --out out/study`
+    """
+    from wardround.deploy.in_process import open_study
+    from wardround.site_client.learning.genesis import make_genesis
+
+    plan = plans.load(find_study(study), tuple(overrides or ()))
+    expect_no_borrowing(plan)
+    genesis = make_genesis(plan)
+    with open_study(
+        out, plan, genesis.manifest, genesis.parts, engine=Engine.GRPC.value, is_on_hold=hold
+    ) as relay:
+        print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
+    print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
+
+
+@app.command()
+def status(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Say where a study stands: its sites, and what is waited for.
+
+    Try:
+
+    `wardround study status heart --coordinator host:7443 --credentials operator`
+    """
+    with _dialled(study, coordinator, credentials) as client:
+        _show(client.status()[0], output)
+
+
+@app.command()
+def watch(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Annotated[
+        Format, typer.Option("--format", help="json: events and status, one JSON object a line.")
+    ] = Format.TEXT,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of the last event known already; those to come alone where left out.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Follow a study until it ends: bars on a terminal, else a line per phase.
+
+    Waits for a coordinator that is away, and goes on where it was.
+
+    Try:
+
+    `wardround study watch heart --coordinator host:7443 --credentials operator`
+    """
+    from wardround.deploy.progress import watching
+    from wardround.deploy.study_watch import follow
+
+    with _dialled(study, coordinator, credentials) as client:
+        now, plan = client.status()
+        news = client.watch(now.num_events if after is None else after)
+        if output is Format.JSON:
+            for one in news:
+                print(json.dumps(study_text.plain(one)), flush=True)
+            return
+        content = plans.parse(json.loads(plan), origin=f"coordinator {coordinator}")
+        with watching("auto", content, sys.stderr) as watcher:
+            last = follow(news, watcher)
+        _show(last or now, output)
+
+
+@app.command()
+def start(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Let a study begin that was created on hold.
+
+    Try:
+
+    `wardround study start heart --coordinator host:7443 --credentials operator`
+    """
+    _change(Start(), study, coordinator, credentials, output)
+
+
+@app.command()
+def pause(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Begin nothing further; a visit under way is finished.
+
+    Try:
+
+    `wardround study pause heart --coordinator host:7443 --credentials operator`
+    """
+    _change(Pause(), study, coordinator, credentials, output)
+
+
+@app.command()
+def resume(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Go on after a pause.
+
+    Try:
+
+    `wardround study resume heart --coordinator host:7443 --credentials operator`
+    """
+    _change(Resume(), study, coordinator, credentials, output)
+
+
+@app.command()
+def stop(
+    study: StudyId,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """End a study for good; what was committed stays, what is under way is dropped.
+
+    Try:
+
+    `wardround study stop heart --coordinator host:7443 --credentials operator`
+    """
+    _change(Stop(), study, coordinator, credentials, output)
+
+
+@app.command()
+def skip(
+    study: StudyId,
+    site: SiteName,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Make no visit at a site; it scores checkpoints while it is there.
+
+    A visit under way there is dropped. The site is marked as skipped in the status and the report.
+
+    Try:
+
+    `wardround study skip heart lyon --coordinator host:7443 --credentials operator`
+    """
+    _change(Skip(site), study, coordinator, credentials, output)
+
+
+@app.command()
+def withdraw(
+    study: StudyId,
+    site: SiteName,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Ask a site for nothing any more; what it gave stays.
+
+    Try:
+
+    `wardround study withdraw heart lyon --coordinator host:7443 --credentials operator`
+    """
+    _change(Withdraw(site), study, coordinator, credentials, output)
+
+
+@app.command()
+def add(
+    study: StudyId,
+    site: SiteName,
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Put a site at the end of the sequence: a late one, or one that was skipped or withdrawn.
+
+    A site that the plan does not name needs a plan with `late_sites = true`, which every site,
+    this one too, has approved.
+
+    Try:
+
+    `wardround study add heart porto --coordinator host:7443 --credentials operator`
+    """
+    _change(Add(site), study, coordinator, credentials, output)
+
+
+@app.command()
+def reorder(
+    study: StudyId,
+    sites: Annotated[
+        list[str],
+        typer.Argument(metavar="SITE...", help="Every site whose visit is still to begin, once."),
+    ],
+    coordinator: Coordinator,
+    credentials: CredentialsDir,
+    output: Output = Format.TEXT,
+) -> None:
+    """Make the visits still to come in another order.
+
+    Try:
+
+    `wardround study reorder heart porto lyon --coordinator host:7443 --credentials operator`
+    """
+    _change(Reorder(tuple(sites)), study, coordinator, credentials, output)
+
+
+def _change(
+    change: Change, study: str, coordinator: str, credentials: Path, output: Format
+) -> None:
+    with _dialled(study, coordinator, credentials) as client:
+        _show(client.change(change), output)
+
+
+@contextmanager
+def _dialled(study: str, coordinator: str, credentials: Path) -> Iterator[StudyClient]:
+    with StudyClient(coordinator, sound_credentials(credentials), study) as client:
+        yield client
+
+
+def _show(status: StudyStatus, output: Format) -> None:
+    if output is Format.JSON:
+        print(json.dumps(study_text.plain(status), indent=2))
+        return
+    console = Console()
+    console.print(study_text.title(status), highlight=False, markup=False)
+    console.print(study_text.status_table(status))
+    for line in (study_text.waiting_text(status), study_text.silence_text(status)):
+        if line:
+            console.print(line, highlight=False, markup=False)

@@ -1,0 +1,45 @@
+"""What the process of a site does: load its cases, dial the coordinator, carry out its orders."""
+
+from pathlib import Path
+
+from wardround.shared.identity import Credentials
+from wardround.shared.plan import StudyPlan
+
+
+def run_site(
+    plan: StudyPlan,
+    site_id: str,
+    *,
+    data: Path,
+    workspace: Path,
+    credentials: Credentials,
+    coordinator: str,
+    memo: Path | None = None,
+) -> None:
+    """Be a site until the study has ended.
+
+    Args:
+        plan: The plan that was approved here.
+        site_id: The site's name.
+        data: Folder with its cases.
+        workspace: Folder for its audit file and its memo.
+        credentials: Its own.
+        coordinator: HOST:PORT of the coordinator.
+        memo: Where finished phases are kept; `workspace`/memo where left out.
+
+    Raises:
+        DataError: The cases are at fault.
+        WardroundError: Whatever stopped the site, or what the coordinator refused.
+    """
+    # A coordinator's installation, which has this module too, does not hold torch.
+    from wardround.site_client.connection import Connection
+    from wardround.site_client.data.cases import load_site
+    from wardround.site_client.dial import work
+    from wardround.site_client.learning.genesis import make_genesis
+    from wardround.site_client.site import Site
+
+    cases = load_site(site_id, data, plan.task, plan.data)
+    manifest = make_genesis(plan).manifest
+    gateway = Site(plan, cases, manifest, workspace=workspace, memo=memo)
+    with Connection(coordinator, credentials) as connection:
+        work(connection, credentials, gateway, site_id=site_id, plan=plan, manifest=manifest)
