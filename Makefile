@@ -6,6 +6,9 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WHEELHOUSE := build/wheelhouse
+WHEELS_FOR ?= # another machine: --python-version 3.12 --platform manylinux_2_28_aarch64
+DOWNLOAD := $(BIN)/python -m pip download --quiet --only-binary=:all: --constraint constraints.txt $(WHEELS_FOR)
 PROTO_DIR := protos/wardround/wire/v1
 PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
 
@@ -90,6 +93,23 @@ wheel-test: install ## build the wheel, look into it, install it alone into a cl
 	cd build/wheel-venv && bin/python -c 'import wardround.server, wardround.shared.plan, wardround.shared.codec' \
 		&& bin/wardround --help >/dev/null
 	@echo "wheel: only 'wardround' inside, imports and runs without torch"
+
+# What the container images are built from: coordinator/ holds the wheels of the base dependencies,
+# site/ what a site needs besides, and Wardround's own lies beside them. pip's own configuration says
+# where they come from.
+wheelhouse: $(WHEELHOUSE)/.complete ## all wheels of the container images, which are then built without a network
+
+$(WHEELHOUSE)/.complete: pyproject.toml constraints.txt | wheel
+	rm -rf $(WHEELHOUSE)/coordinator $(WHEELHOUSE)/site
+	$(DOWNLOAD) --dest $(WHEELHOUSE)/coordinator $(WHEELHOUSE)/wardround-*.whl
+	$(DOWNLOAD) --dest $(WHEELHOUSE)/site "$$(echo $(WHEELHOUSE)/wardround-*.whl)[site]"
+	cd $(WHEELHOUSE) && rm */wardround-*.whl && for wheel in coordinator/*; do rm "site/$${wheel#*/}"; done
+	@touch $@
+
+.PHONY: wheel
+wheel: install
+	rm -rf build/lib build/bdist.* $(WHEELHOUSE)/wardround-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
 
 clean: ## remove what was built; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +107,30 @@ def serve(
     print(f"study {state.study_id} is complete; last checkpoint {state.checkpoint.digest}")
 
 
+@coordinator_app.command()
+def health(
+    credentials: Annotated[
+        Path, typer.Option(help="Folder of credentials, such as the coordinator's own.")
+    ],
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="A host that its certificate names.")
+    ] = "localhost:7443",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 5.0,
+) -> None:
+    """Ask a coordinator whether it serves, as a container's health check does.
+
+    Ends with status 0 if it does, 11 if it does not answer. Uses the standard gRPC health service.
+
+    Try:
+
+    `wardround coordinator health --credentials credentials --address localhost:7443`
+    """
+    from wardround.server.health import check
+
+    check(address, read_credentials(credentials), timeout_s=timeout)
+    print(f"the coordinator at {address} serves")
+
+
 @site.command()
 def start(
     study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan approved here.")],
@@ -130,6 +155,7 @@ def start(
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
+    from wardround.site_client import contact
     from wardround.site_client.connection import Connection
     from wardround.site_client.data.cases import load_site
     from wardround.site_client.dial import work
@@ -148,9 +174,30 @@ def start(
     cases = load_site(name, data, plan.task, plan.data)
     manifest = make_genesis(plan).manifest
     gateway = Site(plan, cases, manifest, workspace=workspace)
-    with Connection(coordinator, own) as connection:
+    with Connection(coordinator, own, on_answer=partial(contact.note, workspace)) as connection:
         work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
     print(f"study {plan.study_id} is complete")
+
+
+@site.command()
+def status(
+    workspace: Annotated[Path, typer.Argument(help="The site's workspace.")],
+    within: Annotated[
+        float, typer.Option(min=1, help="Seconds since an answer that are still well.")
+    ] = 90.0,
+) -> None:
+    """Say when the coordinator last answered this site, as a container's health check does.
+
+    Ends with status 0 if that is no longer ago than --within, 11 if it is. A site hears from its
+    coordinator every 10 s while it works and every 20 s while it waits.
+
+    Try:
+
+    `wardround site status work --within 90`
+    """
+    from wardround.site_client.contact import check
+
+    print(f"the coordinator answered {check(workspace, within_s=within):.0f} s ago")
 
 
 def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
