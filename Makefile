@@ -12,14 +12,20 @@ DOWNLOAD := $(BIN)/python -m pip download --quiet --only-binary=:all: --constrai
 PROTO_DIR := protos/wardround/wire/v1
 PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
 
+# Docker's own Compose (2) or the separate program (1.29): whichever is there.
+DOCKER_COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+COMPOSE = $(DOCKER_COMPOSE) --file deploy/compose/docker-compose.yml
+STUDY ?= deploy/studies/demo.toml
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test check unit format protos typing wheel-test clean
+.PHONY: help install simulate test check unit format protos typing wheel-test clean \
+	wheelhouse images compose-up compose-down compose-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with every dependency at its pinned version (quick when nothing changed)
 
@@ -110,6 +116,29 @@ $(WHEELHOUSE)/.complete: pyproject.toml constraints.txt | wheel
 wheel: install
 	rm -rf build/lib build/bdist.* $(WHEELHOUSE)/wardround-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
+
+images: wheelhouse ## container images of the coordinator and of a site
+	$(DOCKER_COMPOSE) --file deploy/compose/images.yml build
+
+compose-up: images ## six hospitals in containers on this machine, from nothing to the report in out/compose
+	if [ ! -e out/compose/register ]; then \
+		mkdir -p out/compose && cp $(STUDY) out/compose/study.toml; \
+		$(BIN)/wardround data make --out out/compose/data --cases 16; \
+		deploy/compose/prepare.sh; \
+	fi
+	$(COMPOSE) up -d
+	$(COMPOSE) logs --follow coordinator
+	test "$$(docker wait $$($(COMPOSE) ps --all --quiet coordinator))" = 0
+	rm -rf out/compose/study
+	docker cp "$$($(COMPOSE) ps --all --quiet coordinator):/study" out/compose/study
+	$(BIN)/wardround report out/compose/study
+
+compose-down: ## end the six hospitals and remove all that they wrote
+	$(COMPOSE) down --volumes
+	rm -rf out/compose
+
+compose-test: images ## six hospitals in containers: killed, cut off, and the bytes of a simulation
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 clean: ## remove what was built; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

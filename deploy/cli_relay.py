@@ -1,5 +1,6 @@
 """`wardround study`, `coordinator` and `site`: one study over several machines."""
 
+import contextlib
 import logging
 import sys
 from functools import partial
@@ -13,6 +14,8 @@ from wardround.deploy.cli_options import clock, find_study
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
 from wardround.shared.identity import Credentials, read_credentials
+
+CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
 
 study_app = typer.Typer(
     no_args_is_help=True,
@@ -148,14 +151,14 @@ def start(
 
     STUDY.toml is the plan that was approved here; one that differs from the study's is refused.
     Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
-    where it was cut when it is started again.
+    where it was cut when it is started again. The time of WORKSPACE/contact is that of the
+    coordinator's last answer, at most half a minute ago while all is well.
 
     Try:
 
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
-    from wardround.site_client import contact
     from wardround.site_client.connection import Connection
     from wardround.site_client.data.cases import load_site
     from wardround.site_client.dial import work
@@ -174,30 +177,9 @@ def start(
     cases = load_site(name, data, plan.task, plan.data)
     manifest = make_genesis(plan).manifest
     gateway = Site(plan, cases, manifest, workspace=workspace)
-    with Connection(coordinator, own, on_answer=partial(contact.note, workspace)) as connection:
+    with Connection(coordinator, own, on_answer=partial(_touch, workspace / CONTACT)) as connection:
         work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
     print(f"study {plan.study_id} is complete")
-
-
-@site.command()
-def status(
-    workspace: Annotated[Path, typer.Argument(help="The site's workspace.")],
-    within: Annotated[
-        float, typer.Option(min=1, help="Seconds since an answer that are still well.")
-    ] = 90.0,
-) -> None:
-    """Say when the coordinator last answered this site, as a container's health check does.
-
-    Ends with status 0 if that is no longer ago than --within, 11 if it is. A site hears from its
-    coordinator every 10 s while it works and every 20 s while it waits.
-
-    Try:
-
-    `wardround site status work --within 90`
-    """
-    from wardround.site_client.contact import check
-
-    print(f"the coordinator answered {check(workspace, within_s=within):.0f} s ago")
 
 
 def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
@@ -217,6 +199,12 @@ def _sound(folder: Path) -> Credentials:
 
     refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
     return read_credentials(folder)
+
+
+def _touch(file: Path) -> None:
+    # A disk that is full stops the work itself, with a message that says so.
+    with contextlib.suppress(OSError):
+        file.touch()
 
 
 def _log_to_standard_error() -> None:

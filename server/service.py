@@ -225,6 +225,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 self._end_lease(request.token, caller.name)
 
             await self._on_study(commit)
+            log.info("site %s committed its visit", caller.name)
             self._move_on()
             return wire.CommitResponse()
 
@@ -240,6 +241,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 self._end_lease(request.token, caller.name)
 
             await self._on_study(evaluated)
+            log.info("site %s sent its evaluation", caller.name)
             self._move_on()
             return wire.EvaluatedResponse()
 

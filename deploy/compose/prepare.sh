@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 run=$(realpath "${WARDROUND_RUN:-../../out/compose}")
-wardround=$(realpath ../../.venv/bin/wardround)
-compose=${COMPOSE:-docker-compose}
+PATH=$(realpath ../../.venv/bin):$PATH
+if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
 
 inside() { # SERVICE COMMAND: run it in a container that has the service's volumes
   $compose run --rm --no-deps -T --volume "$run/exchange:/exchange:ro" --entrypoint sh "$1" -c "$2"
@@ -17,17 +17,17 @@ inside() { # SERVICE COMMAND: run it in a container that has the service's volum
 enrol() { # SERVICE NAME ROLE [OPTION ...]
   local service=$1 name=$2 role=$3 exchange=$run/exchange token
   shift 3
-  token=$("$wardround" ca invite "$run/ca" "$name" --role "$role" "$@" | sed -n 's/^token //p')
+  token=$(wardround ca invite "$run/ca" "$name" --role "$role" "$@" | sed -n 's/^token //p')
   inside "$service" "wardround site enroll /credentials --name $name --role $role >/dev/null
                      cat /credentials/own.csr" >"$exchange/$name.csr"
-  "$wardround" ca approve "$run/ca" "$exchange/$name.csr" --token "$token" \
+  wardround ca approve "$run/ca" "$exchange/$name.csr" --token "$token" \
     --out "$exchange/$name.crt" >/dev/null
   inside "$service" "wardround site enroll /credentials \
                      --certificate /exchange/$name.crt --ca /exchange/ca.crt"
 }
 
 mkdir -p "$run/exchange" "$run/register"
-"$wardround" ca init "$run/ca" --name wards >/dev/null
+wardround ca init "$run/ca" --name wards >/dev/null
 cp "$run/ca/ca.crt" "$run/exchange/"
 enrol coordinator hub coordinator --host coordinator --host localhost
 for folder in "$run"/data/*/; do
@@ -35,5 +35,5 @@ for folder in "$run"/data/*/; do
   enrol "$site" "$site" site
 done
 # All that the coordinator needs of the authority: who was revoked.
-cp "$run/ca/register.jsonl" "$run/register/"
+install -m 644 "$run/ca/register.jsonl" "$run/register/"
 $compose run --rm -T study
