@@ -51,7 +51,7 @@ print(json.dumps([int(port, 16) for address, port in at if address != "0B00007F"
 RIGHTS = """
 import json, os, pathlib
 
-FOLDERS = ["/", "/etc", "/opt/wardround", "/data", "/register", "/study", "/workspace", "/tmp"]
+FOLDERS = ["/", "/etc", "/opt/wardround", "/data", "/register", "/study", "/state", "/tmp"]
 
 def can_write(folder):
     try:
@@ -79,7 +79,7 @@ def test_the_coordinator_holds_no_torch_no_image_reader_and_nothing_of_a_site(ho
     ]
 
 
-@pytest.mark.parametrize(("service", "state"), [("coordinator", "/study"), ("runmc", "/workspace")])
+@pytest.mark.parametrize(("service", "state"), [("coordinator", "/study"), ("runmc", "/state")])
 def test_a_container_has_no_rights_and_writes_only_its_state(
     hospitals, service: str, state: str
 ) -> None:
