@@ -121,7 +121,7 @@ images: wheelhouse ## container images of the coordinator and of a site
 	$(DOCKER_COMPOSE) --file deploy/compose/images.yml build
 
 compose-up: images ## six hospitals in containers on this machine, from nothing to the report in out/compose
-	if [ ! -e out/compose/register ]; then \
+	if [ ! -e out/compose/register/register.jsonl ]; then \
 		mkdir -p out/compose && cp $(STUDY) out/compose/study.toml; \
 		$(BIN)/wardround data make --out out/compose/data --cases 16; \
 		deploy/compose/prepare.sh; \

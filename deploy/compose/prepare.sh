@@ -34,6 +34,6 @@ for folder in "$run"/data/*/; do
   site=$(basename "$folder")
   enrol "$site" "$site" site
 done
+$compose run --rm -T study
 # All that the coordinator needs of the authority: who was revoked.
 install -m 644 "$run/ca/register.jsonl" "$run/register/"
-$compose run --rm -T study
