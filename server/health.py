@@ -27,7 +27,9 @@ def check(address: str, credentials: Credentials, *, timeout_s: float) -> None:
     request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
     with grpc.secure_channel(address, secure) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_s)
+            stub = health_pb2_grpc.HealthStub(channel)
+            # The library's types leave the calls of its stub out.
+            answer = stub.Check(request, timeout=timeout_s)  # type: ignore[attr-defined]
         except grpc.RpcError as error:
             raise ConnectionLost(
                 f"the coordinator at '{address}' does not answer ({error!s:.200}). Check that it "
