@@ -6,17 +6,26 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WHEELHOUSE := build/wheelhouse
+WHEELS_FOR ?= # another machine: --python-version 3.12 --platform manylinux_2_28_aarch64
+DOWNLOAD := $(BIN)/python -m pip download --quiet --only-binary=:all: --constraint constraints.txt $(WHEELS_FOR)
 PROTO_DIR := protos/wardround/wire/v1
 PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
+
+# Docker's own Compose (2) or the separate program (1.29): whichever is there.
+DOCKER_COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+COMPOSE = $(DOCKER_COMPOSE) --file deploy/compose/docker-compose.yml
+STUDY ?= deploy/studies/demo.toml
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install simulate test check unit format protos typing wheel-test clean
+.PHONY: help install simulate test check unit format protos typing wheel-test clean \
+	wheelhouse images compose-up compose-down compose-test
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with every dependency at its pinned version (quick when nothing changed)
 
@@ -90,6 +99,46 @@ wheel-test: install ## build the wheel, look into it, install it alone into a cl
 	cd build/wheel-venv && bin/python -c 'import wardround.server, wardround.shared.plan, wardround.shared.codec' \
 		&& bin/wardround --help >/dev/null
 	@echo "wheel: only 'wardround' inside, imports and runs without torch"
+
+# What the container images are built from: coordinator/ holds the wheels of the base dependencies,
+# site/ what a site needs besides, and Wardround's own lies beside them. pip's own configuration says
+# where they come from.
+wheelhouse: $(WHEELHOUSE)/.complete ## all wheels of the container images, which are then built without a network
+
+$(WHEELHOUSE)/.complete: pyproject.toml constraints.txt | wheel
+	rm -rf $(WHEELHOUSE)/coordinator $(WHEELHOUSE)/site
+	$(DOWNLOAD) --dest $(WHEELHOUSE)/coordinator $(WHEELHOUSE)/wardround-*.whl
+	$(DOWNLOAD) --dest $(WHEELHOUSE)/site "$$(echo $(WHEELHOUSE)/wardround-*.whl)[site]"
+	cd $(WHEELHOUSE) && rm */wardround-*.whl && for wheel in coordinator/*; do rm "site/$${wheel#*/}"; done
+	@touch $@
+
+.PHONY: wheel
+wheel: install
+	rm -rf build/lib build/bdist.* $(WHEELHOUSE)/wardround-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELHOUSE) .
+
+images: wheelhouse ## container images of the coordinator and of a site
+	$(DOCKER_COMPOSE) --file deploy/compose/images.yml build
+
+compose-up: images ## six hospitals in containers on this machine, from nothing to the report in out/compose
+	if [ ! -e out/compose/register/register.jsonl ]; then \
+		mkdir -p out/compose && cp $(STUDY) out/compose/study.toml; \
+		$(BIN)/wardround data make --out out/compose/data --cases 16; \
+		deploy/compose/prepare.sh; \
+	fi
+	$(COMPOSE) up -d
+	$(COMPOSE) logs --follow coordinator
+	test "$$(docker wait $$($(COMPOSE) ps --all --quiet coordinator))" = 0
+	rm -rf out/compose/study
+	docker cp "$$($(COMPOSE) ps --all --quiet coordinator):/study" out/compose/study
+	$(BIN)/wardround report out/compose/study
+
+compose-down: ## end the six hospitals and remove all that they wrote
+	$(COMPOSE) down --volumes
+	rm -rf out/compose
+
+compose-test: images ## six hospitals in containers: killed, cut off, and the bytes of a simulation
+	$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 clean: ## remove what was built; .venv and out/ stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -1,7 +1,9 @@
 """`wardround coordinator` and `site start`: one study over several machines."""
 
+import contextlib
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,9 @@ from wardround.deploy.cli_identity import site
 from wardround.deploy.cli_options import find_study, sound_credentials
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
+from wardround.shared.identity import read_credentials
+
+CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
 
 coordinator_app = typer.Typer(
     no_args_is_help=True,
@@ -71,6 +76,30 @@ def serve(
     print(f"study {state.study_id} is {state.standing.value}; checkpoint {state.checkpoint.digest}")
 
 
+@coordinator_app.command()
+def health(
+    credentials: Annotated[
+        Path, typer.Option(help="Folder of credentials, such as the coordinator's own.")
+    ],
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="A host that its certificate names.")
+    ] = "localhost:7443",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 5.0,
+) -> None:
+    """Ask a coordinator whether it serves, as a container's health check does.
+
+    Ends with status 0 if it does, 11 if it does not answer. Uses the standard gRPC health service.
+
+    Try:
+
+    `wardround coordinator health --credentials credentials --address localhost:7443`
+    """
+    from wardround.server.health import check
+
+    check(address, read_credentials(credentials), timeout_s=timeout)
+    print(f"the coordinator at {address} serves")
+
+
 @site.command()
 def start(
     study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan approved here.")],
@@ -88,7 +117,8 @@ def start(
 
     STUDY.toml is the plan that was approved here; one that differs from the study's is refused.
     Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
-    where it was cut when it is started again.
+    where it was cut when it is started again. The time of WORKSPACE/contact is that of the
+    coordinator's last answer, at most half a minute ago while all is well.
 
     Try:
 
@@ -106,8 +136,22 @@ def start(
     expect_no_borrowing(plan)
     own = sound_credentials(credentials)
     _log_to_standard_error()
-    run_site(plan, name, data=data, workspace=workspace, credentials=own, coordinator=coordinator)
+    run_site(
+        plan,
+        name,
+        data=data,
+        workspace=workspace,
+        credentials=own,
+        coordinator=coordinator,
+        on_answer=partial(_touch, workspace / CONTACT),
+    )
     print(f"study {plan.study_id} has ended")
+
+
+def _touch(file: Path) -> None:
+    # A disk that is full stops the work itself, with a message that says so.
+    with contextlib.suppress(OSError):
+        file.touch()
 
 
 def _log_to_standard_error() -> None:

@@ -1,5 +1,6 @@
 """What the process of a site does: load its cases, dial the coordinator, carry out its orders."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from wardround.shared.identity import Credentials
@@ -15,6 +16,7 @@ def run_site(
     credentials: Credentials,
     coordinator: str,
     memo: Path | None = None,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a site until the study has ended.
 
@@ -26,6 +28,7 @@ def run_site(
         credentials: Its own.
         coordinator: HOST:PORT of the coordinator.
         memo: Where finished phases are kept; `workspace`/memo where left out.
+        on_answer: Is told of every call that the coordinator answered.
 
     Raises:
         DataError: The cases are at fault.
@@ -41,5 +44,5 @@ def run_site(
     cases = load_site(site_id, data, plan.task, plan.data)
     manifest = make_genesis(plan).manifest
     gateway = Site(plan, cases, manifest, workspace=workspace, memo=memo)
-    with Connection(coordinator, credentials) as connection:
+    with Connection(coordinator, credentials, on_answer=on_answer) as connection:
         work(connection, credentials, gateway, site_id=site_id, plan=plan, manifest=manifest)

@@ -192,6 +192,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 self._relay.commit(caller.name, request.report, request.upload)
 
             await self._study.alter(commit)
+            log.info("site %s committed its visit", caller.name)
             return wire.CommitResponse()
 
     async def Evaluated(
@@ -205,6 +206,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 self._relay.evaluated(caller.name, request.report)
 
             await self._study.alter(evaluated)
+            log.info("site %s sent its evaluation", caller.name)
             return wire.EvaluatedResponse()
 
     def _order_for(self, caller: Identity) -> wire.NextOrderResponse:

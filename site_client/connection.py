@@ -75,6 +75,7 @@ class Connection:
     Args:
         address: HOST:PORT of the coordinator.
         credentials: Of the site, or of an operator.
+        on_answer: Is told of every call that the coordinator answered, on the thread that made it.
         sleep: Waits that many seconds.
         draw: Returns a number in [0, 1), so that sites that lost the coordinator together do not
             come back together.
@@ -85,10 +86,12 @@ class Connection:
         address: str,
         credentials: Credentials,
         *,
+        on_answer: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._address, self._credentials = address, credentials
+        self.on_answer = on_answer
         self._sleep, self._draw = sleep, draw
         self._turned_away = 0
         secure = grpc.ssl_channel_credentials(
@@ -131,9 +134,12 @@ class Connection:
         pauses = self.pauses()
         while True:
             try:
-                return act()
+                answer = act()
             except grpc.RpcError as error:
                 self.wait_out(error, what, next(pauses))
+            else:
+                self.on_answer()
+                return answer
 
     def wait_out(self, error: grpc.RpcError, what: str, pause_s: float) -> None:
         """Wait `pause_s` where `error` means that the coordinator is away, else raise what it is.

@@ -213,6 +213,7 @@ class Heart:
                 self._call.cancel()  # it began while the order ended
             if not self._call.result().is_current:
                 self._stale_token = token
+            self._coordinator.connection.on_answer()
         except (grpc.RpcError, grpc.FutureCancelledError, ValueError) as error:
             if not self._stopped.is_set():
                 self._note(error)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from wardround.deploy import plan_text
+from wardround.deploy.cli_relay import CONTACT
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.journal import read_events
 from wardround.server.loop import run
@@ -281,6 +282,7 @@ def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
         assert [site.wait() for site in sites] == [0] * 6
         assert coordinator.wait() == 0
         assert digests(state_of(started.study)) == [c.digest for c in report.checkpoints]
+    assert all((tmp_path / "work" / site_id / CONTACT).exists() for site_id in SITES)
 
 
 class _SuicidalLink:

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from wardround.deploy.in_process import open_study
+from wardround.server import health
 from wardround.server.coordinator import serve
-from wardround.shared.errors import IdentityError, JournalError
+from wardround.shared.errors import ConnectionLost, IdentityError, JournalError
 from wardround.shared.identity import CERTIFICATE_FILE, Role, read_credentials
 from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
@@ -118,10 +119,22 @@ def test_a_certificate_of_another_role_is_refused(address: str, authority, role:
 def test_the_standard_health_service_answers(address: str, authority) -> None:
     own = read_credentials(authority.issue(Role.SITE, "ada"))
     with Connection(address, own) as connection:
-        health = health_pb2_grpc.HealthStub(connection.channel)
+        stub = health_pb2_grpc.HealthStub(connection.channel)
         for name in ("", "wardround.wire.v1.RelayService", "wardround.wire.v1.StudyService"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=name))
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_health_check_tells_a_coordinator_that_serves_from_one_that_does_not(
+    address: str, authority, stranger
+) -> None:
+    own = read_credentials(authority.issue(Role.COORDINATOR, "hub"))
+    foreign = read_credentials(stranger.issue(Role.COORDINATOR, "hub"))
+    health.check(address, own, timeout_s=10)
+    with pytest.raises(ConnectionLost, match="does not answer"):
+        health.check(address, foreign, timeout_s=10)
+    with pytest.raises(ConnectionLost, match="does not answer"):
+        health.check("127.0.0.1:1", own, timeout_s=10)
 
 
 def test_reflection_lists_the_service(address: str, authority) -> None:

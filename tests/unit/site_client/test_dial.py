@@ -67,6 +67,23 @@ def connection(slept: list[float]):
         yield made
 
 
+def test_only_an_answer_is_told_as_one(connection) -> None:
+    told = []
+    connection.on_answer = lambda: told.append(len(outcomes))
+    outcomes = [Fault(Code.UNAVAILABLE, "no route"), Fault(Code.UNAVAILABLE, "no route"), None]
+
+    def act() -> None:
+        if (fault := outcomes.pop(0)) is not None:
+            raise fault
+
+    connection.call("registering", act)
+    assert told == [0]
+    outcomes = [Fault(Code.PERMISSION_DENIED, "not yours")]
+    with pytest.raises(IdentityError):
+        connection.call("registering", act)
+    assert told == [0]
+
+
 class Stream:
     """An answer of many messages that may end in a fault."""
 

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What a study needs before it starts: certificates for the coordinator and every site, and the
+# study's folder. One machine does here what several people do in a pilot, in the same steps: a key is
+# made in the container that uses it and stays in its volume; requests and certificates are carried.
+#
+# $WARDROUND_RUN holds study.toml and data/SITE for each site, and gets ca/, exchange/ and register/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+run=$(realpath "${WARDROUND_RUN:-../../out/compose}")
+PATH=$(realpath ../../.venv/bin):$PATH
+if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
+
+inside() { # SERVICE COMMAND: run it in a container that has the service's volumes
+  $compose run --rm --no-deps -T --volume "$run/exchange:/exchange:ro" --entrypoint sh "$1" -c "$2"
+}
+
+enrol() { # SERVICE NAME ROLE [OPTION ...]
+  local service=$1 name=$2 role=$3 exchange=$run/exchange token
+  shift 3
+  token=$(wardround ca invite "$run/ca" "$name" --role "$role" "$@" | sed -n 's/^token //p')
+  inside "$service" "wardround site enroll /credentials --name $name --role $role >/dev/null
+                     cat /credentials/own.csr" >"$exchange/$name.csr"
+  wardround ca approve "$run/ca" "$exchange/$name.csr" --token "$token" \
+    --out "$exchange/$name.crt" >/dev/null
+  inside "$service" "wardround site enroll /credentials \
+                     --certificate /exchange/$name.crt --ca /exchange/ca.crt"
+}
+
+mkdir -p "$run/exchange" "$run/register"
+wardround ca init "$run/ca" --name wards >/dev/null
+cp "$run/ca/ca.crt" "$run/exchange/"
+enrol coordinator hub coordinator --host coordinator --host localhost
+for folder in "$run"/data/*/; do
+  site=$(basename "$folder")
+  enrol "$site" "$site" site
+done
+$compose run --rm -T study
+# All that the coordinator needs of the authority: who was revoked.
+install -m 644 "$run/ca/register.jsonl" "$run/register/"
