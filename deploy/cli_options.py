@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from wardround.shared.credential_check import check_folder, refuse_faulty
 from wardround.shared.errors import UsageError
+from wardround.shared.identity import Credentials, read_credentials
 
 STUDIES = Path(__file__).parent / "studies"
 DEMO = STUDIES / "demo.toml"
@@ -68,3 +70,13 @@ def read_given(path: Path, what: str) -> bytes:
         raise UsageError(
             f"the {what} '{path}' cannot be read: {error.strerror}. Name the file that was sent."
         ) from error
+
+
+def sound_credentials(folder: Path) -> Credentials:
+    """Return the credentials in a folder that `wardround doctor` finds no error in.
+
+    Raises:
+        IdentityError: It finds one.
+    """
+    refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
+    return read_credentials(folder)

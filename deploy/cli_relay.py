@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from wardround.deploy.cli_identity import site
-from wardround.deploy.cli_options import clock, find_study
+from wardround.deploy.cli_options import find_study, sound_credentials
 from wardround.shared import plan as plans
-from wardround.shared.errors import PlanError
-from wardround.shared.identity import Credentials, read_credentials
 
 study_app = typer.Typer(
     no_args_is_help=True,
@@ -50,10 +48,11 @@ def create(
     `wardround study create study.toml --out out/study`
     """
     from wardround.deploy.in_process import open_study
+    from wardround.deploy.own_site import expect_no_borrowing
     from wardround.site_client.learning.genesis import make_genesis
 
     plan = plans.load(find_study(study), tuple(overrides or ()))
-    _expect_no_borrowing(plan)
+    expect_no_borrowing(plan)
     genesis = make_genesis(plan)
     with open_study(out, plan, genesis.manifest, genesis.parts) as relay:
         print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
@@ -97,7 +96,7 @@ def serve(
     _log_to_standard_error()
     state = coordinator.serve(
         study_dir,
-        _sound(credentials),
+        sound_credentials(credentials),
         listen,
         revoked=frozenset if authority is None else Authority(authority).revoked_serials,
         on_listening=lambda port: print(f"listening on port {port}", flush=True),
@@ -130,46 +129,17 @@ def start(
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
+    from wardround.deploy.own_site import approved_plan, open_site
     from wardround.site_client.connection import Connection
-    from wardround.site_client.data.cases import load_site
     from wardround.site_client.dial import work
-    from wardround.site_client.learning.genesis import make_genesis
-    from wardround.site_client.site import Site
 
-    plan = plans.load(find_study(study))
-    if name not in plan.sites:
-        raise PlanError(
-            f"site '{name}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
-            f"Name one of them with --site."
-        )
-    _expect_no_borrowing(plan)
-    own = _sound(credentials)
+    plan = approved_plan(find_study(study), name)
+    own = sound_credentials(credentials)
     _log_to_standard_error()
-    cases = load_site(name, data, plan.task, plan.data)
-    manifest = make_genesis(plan).manifest
-    gateway = Site(plan, cases, manifest, workspace=workspace)
+    gateway = open_site(plan, name, data, workspace)
     with Connection(coordinator, own) as connection:
-        work(connection, own, gateway, site_id=name, plan=plan, manifest=manifest)
+        work(connection, own, gateway, site_id=name, plan=plan, manifest=gateway.manifest)
     print(f"study {plan.study_id} is complete")
-
-
-def _expect_no_borrowing(plan: plans.StudyPlan) -> None:
-    from wardround.site_client.learning.methods import find_method
-    from wardround.site_client.learning.methods.method import ReplaySource
-
-    if find_method(plan.method.name).replay in (ReplaySource.POOLED, ReplaySource.EXEMPLARS):
-        raise PlanError(
-            f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
-            f"never leave a site. Use wardround simulate for it, or another method."
-        )
-
-
-def _sound(folder: Path) -> Credentials:
-    """Return the credentials in a folder that `wardround doctor` finds no error in."""
-    from wardround.shared.credential_check import check_folder, refuse_faulty
-
-    refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
-    return read_credentials(folder)
 
 
 def _log_to_standard_error() -> None:

@@ -1,6 +1,6 @@
 """The bundle that Flower ships to every site at each run: a file of names, no code.
 
-Its bytes, and so its digest, follow from the packaged `bundle/pyproject.toml` alone.
+Its bytes, and so its digest, follow from the packaged `app/pyproject.toml` alone.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flwr.cli.build import build_fab_from_disk
 
-FOLDER = Path(__file__).parent / "bundle"
+FOLDER = Path(__file__).parent / "app"
 
 
 def digest() -> str:

@@ -21,17 +21,16 @@ from wardround.deploy.flower.records import (
     pack_result,
     unpack_order,
 )
-from wardround.shared import plan as plans
-from wardround.shared.errors import PlanError, UsageError, WardroundError
+from wardround.shared.errors import UsageError, WardroundError
 from wardround.shared.link import CoordinatorLink, SiteGateway
 
 SETTINGS = ("site", "plan", "data", "workspace")
+OpenSite = Callable[[Context, OrderRecord], AbstractContextManager[SiteGateway]]
 
 log = logging.getLogger(__name__)
-_OpenSite = Callable[[Context, OrderRecord], AbstractContextManager[SiteGateway]]
 
 
-def client_app(open_site: _OpenSite) -> ClientApp:
+def client_app(open_site: OpenSite) -> ClientApp:
     """Return the ClientApp of a site.
 
     Args:
@@ -41,19 +40,11 @@ def client_app(open_site: _OpenSite) -> ClientApp:
 
     @made.train()
     def visit(message: Message, context: Context) -> Message:
-        def carry_out(order: OrderRecord, link: CoordinatorLink) -> None:
-            with open_site(context, order) as site:
-                site.visit(order.order, link)
-
-        return _answer(message, carry_out)
+        return _answer(message, context, open_site, lambda site: site.visit)
 
     @made.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        def carry_out(order: OrderRecord, link: CoordinatorLink) -> None:
-            with open_site(context, order) as site:
-                site.evaluate(order.order, link)
-
-        return _answer(message, carry_out)
+        return _answer(message, context, open_site, lambda site: site.evaluate)
 
     return made
 
@@ -69,9 +60,7 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
         PlanError: The plan is not valid or does not name this site.
         UsageError: A setting is missing.
     """
-    from wardround.site_client.data.cases import load_site
-    from wardround.site_client.learning.genesis import make_genesis
-    from wardround.site_client.site import Site
+    from wardround.deploy.own_site import approved_plan, open_site  # torch: not where this is read
 
     del order  # the site's egress guard refuses one that is not for this site
     settings = {key: str(context.node_config.get(key, "")) for key in SETTINGS}
@@ -81,27 +70,27 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
             f"the SuperNode's --node-config lacks {', '.join(missing)}. "
             f"Start the site with wardround flower site."
         )
-    plan, name = plans.load(Path(settings["plan"])), settings["site"]
-    if name not in plan.sites:
-        raise PlanError(
-            f"site '{name}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
-            f"Name one of them with --site."
-        )
-    workspace = Path(settings["workspace"])
+    site_id, workspace = settings["site"], Path(settings["workspace"])
+    plan = approved_plan(Path(settings["plan"]), site_id)
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        cases = load_site(name, Path(settings["data"]), plan.task, plan.data)
-        yield Site(plan, cases, make_genesis(plan).manifest, workspace=workspace)
+        yield open_site(plan, site_id, Path(settings["data"]), workspace)
 
 
-def _answer(message: Message, carry_out: Callable[[OrderRecord, CoordinatorLink], None]) -> Message:
+def _answer(
+    message: Message,
+    context: Context,
+    open_site: OpenSite,
+    act: Callable[[SiteGateway], Callable[[bytes, CoordinatorLink], None]],
+) -> Message:
     key = ""
     try:
         order = unpack_order(message.content)
         key = key_of(order.order)
         link = MessageLink(order)
-        carry_out(order, link)
+        with open_site(context, order) as site:
+            act(site)(order.order, link)
         result = link.result()
     except Exception as error:  # its text must not reach Flower, which would send it
         log.exception("this site could not carry out its order")

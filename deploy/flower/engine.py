@@ -114,7 +114,10 @@ class FlowerEngine:
                 )
             pause_s = next(pauses)
             log.warning(
-                "site %s: %s; the order is sent again in %.0f s", order.site_id, _LOST[code], pause_s
+                "site %s: %s; the order is sent again in %.0f s",
+                order.site_id,
+                _LOST[code],
+                pause_s,
             )
             self._sleep(pause_s)
 

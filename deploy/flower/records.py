@@ -7,6 +7,7 @@ one array of bytes: Flower moves every array by itself, and a network has hundre
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -120,12 +121,12 @@ def _bytes(content: RecordDict) -> dict[str, bytes]:
     return {name: array.data for name, array in arrays.items()}
 
 
-def _config(content: RecordDict, name: str, kinds: Mapping[str, type]) -> ConfigRecord:
+def _config(content: RecordDict, name: str, kinds: Mapping[str, type]) -> dict[str, Any]:
     if set(content.config_records) != {name} or set(content) != {name, PARTS}:
         raise _not_ours(f"it holds {ascii(sorted(content))[:80]}, expected '{name}' and '{PARTS}'")
     if PARTS not in content.array_records:
         raise _not_ours(f"'{PARTS}' are no arrays")
-    config = content.config_records[name]
+    config = dict(content.config_records[name])
     found = {key: type(value) for key, value in config.items()}
     if found != kinds:
         raise _not_ours(f"'{name}' has the keys {ascii(sorted(config))[:200]}, or other types")

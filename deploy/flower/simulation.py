@@ -1,9 +1,10 @@
-"""All sites of a study in Flower's simulation runtime: one virtual SuperNode a site, on one machine.
+"""All sites of a study in Flower's simulation runtime: one virtual SuperNode for each.
 
-The runtime starts a ServerApp, whose `Grid` is handed out here, and gives each message to one of its
-processes, with the sites it may need.
+The runtime starts a ServerApp, whose `Grid` is handed out here, and gives each message to one of
+its processes, together with the sites.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -13,7 +14,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from wardround.deploy.flower.client_app import client_app
+from wardround.deploy.flower.client_app import OpenSite, client_app
 from wardround.deploy.flower.engine import FlowerEngine
 from wardround.deploy.flower.records import OrderRecord
 from wardround.server.relay import Relay
@@ -38,7 +39,7 @@ def simulated_engine(gateways: Mapping[str, SiteGateway], relay: Relay) -> Itera
     server_app = ServerApp()
 
     @server_app.main()
-    def main(grid: Grid, context: Context) -> None:
+    def main(grid: Grid, _context: Context) -> None:
         grids.put(grid)
         finished.wait()
 
@@ -49,23 +50,26 @@ def simulated_engine(gateways: Mapping[str, SiteGateway], relay: Relay) -> Itera
             grids.put(None)
 
     runtime = Thread(target=run, name="flower-simulation")
+
+    def sleep(pause_s: float) -> None:
+        if not runtime.is_alive():
+            raise _not_running()
+        time.sleep(pause_s)
+
     runtime.start()
     try:
         grid = grids.get()
         if grid is None:
-            raise ConnectionLost(
-                "Flower's simulation runtime did not start; its own messages say why. "
-                "It needs the package ray: pip install 'wardround[flower-simulation]'."
-            )
-        yield FlowerEngine(grid, relay, _virtual_nodes(grid, tuple(gateways)))
+            raise _not_running()
+        yield FlowerEngine(grid, relay, _virtual_nodes(grid, tuple(gateways)), sleep=sleep)
     finally:
         finished.set()
         runtime.join()
 
 
-def _one_of(gateways: Mapping[str, SiteGateway]):
+def _one_of(gateways: Mapping[str, SiteGateway]) -> OpenSite:
     @contextmanager
-    def open_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
+    def open_site(_context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
         if order.site_id not in gateways:
             raise UsageError(
                 f"site '{order.site_id}' is not in this simulation; here are "
@@ -85,3 +89,10 @@ def _virtual_nodes(grid: Grid, site_ids: tuple[str, ...]) -> Callable[[str], int
         return nodes[place] if place < len(nodes) else None
 
     return node_of
+
+
+def _not_running() -> ConnectionLost:
+    return ConnectionLost(
+        "Flower's simulation runtime is not running; its own messages say why. "
+        "It needs ray: pip install 'wardround[flower-simulation]'."
+    )

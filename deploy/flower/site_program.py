@@ -34,7 +34,7 @@ def main(*allowed: str) -> None:
     Raises:
         WireError: The installed flwr is not the pinned release.
     """
-    Guard(allowed).take_over(PROGRAM)
+    Guard(PROGRAM, allowed).take_over()
     flwr_clientapp()
 
 
@@ -42,35 +42,34 @@ class Guard:
     """What stands between Flower's program and the site.
 
     Args:
+        program: The module of Flower's program.
         allowed: Digests of the bundles that may run at this site.
+
+    Raises:
+        WireError: The module lacks a name that the guard replaces.
     """
 
-    def __init__(self, allowed: Collection[str]) -> None:
-        self._allowed = allowed
+    def __init__(self, program: Any, allowed: Collection[str]) -> None:
+        self._program, self._allowed = program, allowed
         self._is_refused = False
-        self._push: Callable[..., None] | None = None
-
-    def take_over(self, program: Any) -> None:
-        """Replace what in the module of Flower's program unpacks, installs, imports and sends.
-
-        Raises:
-            WireError: The module lacks one of the names.
-        """
-        replaced: dict[str, Callable[..., Any]] = {
+        self._replaced: dict[str, Callable[..., Any]] = {
             "install_from_fab": self.unpack,
             "install_app_dependencies": self.install,
             "get_load_client_app_fn": self.load,
             "push_message": self.push,
         }
-        gone = [name for name in replaced if not callable(getattr(program, name, None))]
+        gone = [name for name in self._replaced if not callable(getattr(program, name, None))]
         if gone:
             raise WireError(
                 f"the installed flwr has no {', '.join(gone)} in {program.__name__}, so this site "
                 f"cannot be guarded. Install the release of flwr that wardround pins."
             )
-        self._push = program.push_message
-        for name, replacement in replaced.items():
-            setattr(program, name, replacement)
+        self._push: Callable[..., None] = program.push_message
+
+    def take_over(self) -> None:
+        """Replace what in Flower's program unpacks, installs, imports and sends."""
+        for name, replacement in self._replaced.items():
+            setattr(self._program, name, replacement)
 
     def unpack(self, bundle: bytes, **_: object) -> None:
         """Check that a bundle is allowed, and unpack nothing.
@@ -106,5 +105,4 @@ class Guard:
         if reply.has_error():
             code = ErrorCode.INVALID_FAB if self._is_refused else reply.error.code
             reply.error = Error(code=code, reason="")
-        assert self._push is not None, "take_over comes first"
         self._push(client, reply, context)

@@ -14,6 +14,9 @@ from typing import NoReturn
 
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 
+from wardround.deploy.flower.keys import write_private_key
+from wardround.shared.identity import CA_FILE
+
 SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -30,35 +33,49 @@ sys.exit("{name} is not run at this site: only the installed ClientApp is.")
 
 
 def start(
-    arguments: Sequence[str],
     settings: Mapping[str, str],
+    credentials: Path,
+    superlink: str,
     *,
-    workspace: Path,
+    port: int,
     allowed: Sequence[str],
 ) -> NoReturn:
     """Become the SuperNode of a site.
 
     Args:
-        arguments: Of `flower-supernode`, without `--node-config`.
-        settings: What `client_app.own_site` reads: `site`, `plan`, `data`, `workspace`.
-        workspace: Folder that gets `flower/`, with all that Flower writes and the programs.
+        settings: What `client_app.own_site` reads; Flower's files come into its workspace.
+        credentials: Folder of the site's credentials; its key must be registered at the SuperLink.
+        superlink: HOST:PORT of the SuperLink.
+        port: Where the SuperNode listens, on this machine alone, for the programs it starts.
         allowed: Digests of the bundles that may run here.
+
+    Raises:
+        IdentityError: The key cannot be read.
     """
-    home = workspace / "flower"
+    home = Path(settings["workspace"]) / "flower"
     programs = write_programs(home / "programs", allowed)
+    write_private_key(credentials, home / "key")
     node_config = home / "site.toml"
-    node_config.write_text(
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()),
-        encoding="utf-8",
-    )
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
+    node_config.write_text("".join(lines), encoding="utf-8")
+    words = [
+        *("flower-supernode", "--superlink", superlink),
+        *("--root-certificates", str(credentials / CA_FILE)),
+        *("--auth-supernode-private-key", str(home / "key")),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--node-config", str(node_config)),
+    ]
     environment = environment_of(home, programs, os.environ)
-    words = ["flower-supernode", *arguments, "--node-config", str(node_config)]
     os.execvpe(words[0], words, environment)  # noqa: S606 - no shell, and it is to take our place
 
 
 def environment_of(home: Path, programs: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a SuperNode: our programs first, nothing told to or fetched from
-    anybody but the SuperLink.
+    """Return the environment of a SuperNode: our programs first, and no calls but the SuperLink's.
+
+    Args:
+        home: Folder for what Flower writes.
+        programs: From `write_programs`.
+        given: The environment so far.
     """
     path = [str(programs), str(Path(sys.executable).parent), given.get("PATH", os.defpath)]
     return {**given, **SWITCHES, "PATH": os.pathsep.join(path), "FLWR_HOME": str(home)}
