@@ -16,6 +16,7 @@ class Engine(StrEnum):
     """How messages move between coordinator and sites."""
 
     IN_PROCESS = "in-process"
+    FLOWER = "flower"
 
 
 class Format(StrEnum):

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared.errors import DataError, JournalError, PlanError, UsageError
+from wardround.shared.link import SiteGateway
 from wardround.shared.messages import Metric
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
@@ -39,6 +41,7 @@ from wardround.site_client.learning.methods.method import ReplaySource
 from wardround.site_client.site import Site
 
 ENGINE = "in-process"
+FLOWER = "flower"
 PLAN = "plan.toml"
 REPORT = "report.json"
 PAGE = "report.html"
@@ -220,8 +223,18 @@ def _run(
             )
             for site_id, data in sites.items()
         }
-        engine = _Narrator(InProcessEngine(gateways, relay), relay, watcher)
-        return loop.run(relay, engine)
+        with _engine(options.engine, gateways, relay) as engine:
+            return loop.run(relay, _Narrator(engine, relay, watcher))
+
+
+def _engine(
+    name: str, gateways: Mapping[str, SiteGateway], relay: Relay
+) -> AbstractContextManager[loop.Engine]:
+    if name == FLOWER:
+        from wardround.deploy.flower.simulation import simulated_engine
+
+        return simulated_engine(gateways, relay)
+    return nullcontext(InProcessEngine(gateways, relay))
 
 
 def _borrowed(

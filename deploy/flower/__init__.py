@@ -9,3 +9,18 @@
 Flower sends a message to a site and gets one reply; nothing else crosses meanwhile. So an order
 goes out with the parts it needs, and its result comes back whole. No other package imports flwr.
 """
+
+import os
+from collections.abc import Mapping
+
+SWITCHES: Mapping[str, str] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""What keeps Flower from calling home and from installing packages that a bundle names."""
+
+# Flower reads some of them when it is imported, so this comes first. Who wants otherwise says so.
+for _name, _value in SWITCHES.items():
+    os.environ.setdefault(_name, _value)

@@ -4,6 +4,7 @@ The runtime starts a ServerApp, whose `Grid` is handed out here, and gives each 
 its processes, together with the sites.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 
 from flwr.app import Context
+from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
@@ -20,6 +22,11 @@ from wardround.deploy.flower.records import OrderRecord
 from wardround.server.relay import Relay
 from wardround.shared.errors import ConnectionLost, UsageError
 from wardround.shared.link import SiteGateway
+
+# One site works at a time, so one process is enough.
+_RESOURCES: BackendConfig = {"init_args": {"num_cpus": 1}, "client_resources": {"num_cpus": 1}}
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -45,10 +52,15 @@ def simulated_engine(gateways: Mapping[str, SiteGateway], relay: Relay) -> Itera
 
     def run() -> None:
         try:
-            run_simulation(server_app, client_app(_one_of(gateways)), num_supernodes=len(gateways))
+            run_simulation(
+                server_app, client_app(_one_of(gateways)), len(gateways), backend_config=_RESOURCES
+            )
+        except Exception:
+            log.exception("Flower's simulation runtime stopped")
         finally:
             grids.put(None)
 
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
     runtime = Thread(target=run, name="flower-simulation")
 
     def sleep(pause_s: float) -> None:
@@ -93,6 +105,6 @@ def _virtual_nodes(grid: Grid, site_ids: tuple[str, ...]) -> Callable[[str], int
 
 def _not_running() -> ConnectionLost:
     return ConnectionLost(
-        "Flower's simulation runtime is not running; its own messages say why. "
+        "Flower's simulation runtime is not running; the log says why. "
         "It needs ray: pip install 'wardround[flower-simulation]'."
     )

@@ -14,14 +14,10 @@ from typing import NoReturn
 
 from flwr.supercore.constant import TASK_TYPE_TO_COMMAND, TaskType
 
+from wardround.deploy.flower import SWITCHES
 from wardround.deploy.flower.keys import write_private_key
 from wardround.shared.identity import CA_FILE
 
-SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 _GUARDED = """#!{python}
 from wardround.deploy.flower.site_program import main
 main({allowed})

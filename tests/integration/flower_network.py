@@ -18,9 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wardround.deploy import plan_text
-from wardround.deploy.flower import bundle
+from wardround.deploy.flower import SWITCHES, bundle
 from wardround.deploy.flower.keys import public_key
-from wardround.deploy.flower.supernode import SWITCHES
 from wardround.shared.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role
 
 BIN = Path(sys.executable).parent
