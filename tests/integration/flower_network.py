@@ -118,6 +118,11 @@ class Network:
         self.sites[site_id].kill()
         self.sites[site_id].wait()
 
+    def keep_site(self, site_id: str) -> None:
+        """Start a killed SuperNode again where it has ended, as a service manager does."""
+        if self.sites[site_id].poll() is not None:
+            self.start_site(site_id, is_tiny=True)
+
     def close(self) -> None:
         for process in reversed(self._started):
             with suppress(ProcessLookupError):

@@ -5,6 +5,8 @@ sites "train" by arithmetic on a few numbers (those of test_resume.py), but for 
 """
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ import pytest
 
 pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'wardround[flower]'")
 
+from wardround.deploy.flower import bundle
 from wardround.deploy.in_process import InProcessEngine, open_study
+from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import JOURNAL
 
@@ -35,6 +39,7 @@ flower = _load("flower_network")
 conftest = _load("conftest")
 digests, state_of = relay_tests.digests, relay_tests.state_of
 SITES = ("runmc", "bmc")
+NUM_EVENTS = 1 + 2 * 3 + 2 * 2 + 1  # created, evaluated, leased and committed, completed
 
 
 def a_plan():
@@ -69,26 +74,111 @@ def study(tmp_path: Path) -> Path:
         return tmp_path / "study"
 
 
-def wait_for(condition) -> None:
-    while not condition():
-        time.sleep(0.05)
+class _Pause:
+    """Holds a site in the middle of its next visit until it is lifted."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._file, self._visits = workspace / "pause", workspace / "visits"
+        self._begun = self._num_visits()
+        self._file.touch()
+
+    def wait(self) -> None:
+        while self._num_visits() == self._begun:
+            time.sleep(0.05)
+
+    def lift(self) -> None:
+        self._file.unlink()
+
+    def _num_visits(self) -> int:
+        return len(self._visits.read_text().splitlines()) if self._visits.exists() else 0
 
 
-def num_events(study: Path) -> int:
-    return (study / JOURNAL).read_bytes().count(b"\n")
-
-
-def log_of(submitted) -> str:
-    log = submitted.communicate()[0].decode()
-    assert submitted.returncode == 0, log
-    return log
+def log_of(run: subprocess.Popen[bytes]) -> str:
+    """Wait for the end of a run and return its log."""
+    return run.communicate()[0].decode()
 
 
 def test_a_study_ends_in_the_bytes_of_the_in_process_engine(network, study, expected) -> None:
     log = log_of(network.run(study))
     assert digests(state_of(study)) == expected, log
+    assert len(read_events(study / JOURNAL)) == NUM_EVENTS
     assert "visit 1 at runmc: segmenter 1/1" in log
 
 
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, "-x", "-s"]))
+def test_a_study_whose_server_app_was_killed_goes_on_with_the_next_run(
+    network, study, expected
+) -> None:
+    pause = _Pause(network.workspace("bmc"))
+    killed = network.run(study)
+    pause.wait()
+    network.kill_server_app()
+    killed.kill()
+    pause.lift()
+    log = log_of(network.run(study))
+    assert digests(state_of(study)) == expected, log
+    assert len(read_events(study / JOURNAL)) == NUM_EVENTS
+
+
+def test_a_study_goes_on_when_a_killed_supernode_is_back(network, study, expected) -> None:
+    """Flower takes a minute to notice, and as long to let the same key in again."""
+    pause = _Pause(network.workspace("bmc"))
+    run = network.run(study)
+    pause.wait()
+    network.kill_site("bmc")
+    pause.lift()
+    while run.poll() is None:
+        network.keep_site("bmc")
+        time.sleep(0.5)
+    log = log_of(run)
+    assert digests(state_of(study)) == expected, log
+    assert len(read_events(study / JOURNAL)) == NUM_EVENTS
+    assert "its SuperNode went away; the order is sent again" in log
+
+
+def test_what_went_wrong_at_a_site_leaves_it_as_a_number(network, study) -> None:
+    failing = network.workspace("runmc") / "fail"
+    failing.touch()
+    log = log_of(network.run(study))
+    failing.unlink()
+    assert "site 'runmc' could not carry out its visit order of visit 1 (status 1" in log
+    assert "doe_jane" not in log
+    assert network.status_of_runs()[-1] == "finished:failed"
+
+
+def test_a_bundle_that_shadows_the_package_is_refused(network, study, tmp_path) -> None:
+    app, mark = tmp_path / "shadow", tmp_path / "ran"
+    shutil.copytree(bundle.FOLDER, app)
+    shadow = app / "wardround" / "site_client" / "__init__.py"
+    shadow.parent.mkdir(parents=True)
+    shadow.write_text(f"open({str(mark)!r}, 'w').close()\n")
+    log = log_of(network.run(study, app))
+    assert "site 'runmc' did not take its evaluation order of visit 0: the bundle" in log
+    assert not mark.exists()
+    assert not list(network.workspace("runmc").glob("flower/apps/*"))
+    subprocess.run([sys.executable, "-c", "import wardround.site_client"], cwd=app, check=True)
+    assert mark.exists(), "the bundle does not shadow the package, so the test shows nothing"
+
+
+def test_real_networks_end_in_the_bytes_of_the_simulation(tmp_path, authority) -> None:
+    # Here and not above, for the tiny sites' processes are not to wait for torch.
+    from wardround.deploy import simulate as simulation
+    from wardround.deploy.progress import watching
+    from wardround.deploy.site_folders import Places
+
+    plan, mock = a_plan(), tmp_path / "mock"
+    places = Places(study_dir=tmp_path, data=None, variable=None, working_dir=tmp_path)
+    options = simulation.Options(
+        out=tmp_path / "whole", places=places, mock_dir=mock, has_pictures=False
+    )
+    with watching("quiet", plan, sys.stderr) as watcher:
+        report = simulation.simulate(plan, options, watcher)
+    (tmp_path / "federation").mkdir()
+    data = {site_id: mock / "mock-4" / site_id for site_id in SITES}
+    with flower.network(tmp_path / "federation", authority, plan, data) as started:
+        create = [*flower.WARDROUND, "study", "create", str(started.plan_file)]
+        study = tmp_path / "study"
+        subprocess.run([*create, "--out", str(study)], check=True, stdout=subprocess.DEVNULL)
+        for site_id in SITES:
+            started.start_site(site_id, is_tiny=False)
+        log = log_of(started.run(study))
+    assert digests(state_of(study)) == [c.digest for c in report.checkpoints], log
