@@ -11,11 +11,16 @@ from flwr.cli.build import build_fab_from_disk
 FOLDER = Path(__file__).parent / "app"
 
 
+def build() -> bytes:
+    """Return the bundle that `flwr run` makes of `FOLDER`."""
+    return build_fab_from_disk(FOLDER)
+
+
 def digest() -> str:
-    """Return the SHA-256 of the bundle that `flwr run` makes of `FOLDER`, in hex."""
-    return digest_of(build_fab_from_disk(FOLDER))
+    """Return the digest of this release's bundle."""
+    return digest_of(build())
 
 
 def digest_of(bundle: bytes) -> str:
-    """Return the name under which a site allows a bundle."""
+    """Return the SHA-256 of a bundle in hex, the name under which a site allows it."""
     return hashlib.sha256(bundle).hexdigest()

@@ -124,9 +124,9 @@ def grpc(study: Study, sites: Sites) -> StudyState:
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
     with (
         subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as coordinator,
-        ExitStack() as s,
+        ExitStack() as stack,
     ):
-        s.callback(coordinator.kill)
+        stack.callback(coordinator.kill)
         address = f"127.0.0.1:{int(coordinator.stdout.readline())}"
 
         def dial(site_id: str, site: SiteGateway, own: Credentials, connection: Connection) -> None:
