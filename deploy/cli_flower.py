@@ -25,19 +25,24 @@ def _expect_flower() -> None:
 
 
 @flower_app.command()
-def bundle() -> None:
-    """Print the folder of the app bundle, for `flwr run`, and its digest, for a site's list.
+def bundle(
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Print the folder instead, for `flwr run`.")
+    ] = False,
+) -> None:
+    """Print the digest of this release's app bundle, for a site's list.
 
     The bundle holds names and no code: each end runs the release that is installed there.
 
     Try:
 
     `wardround flower bundle`
+
+    `flwr run "$(wardround flower bundle --folder)" superlink --run-config 'study="DIR"'`
     """
     from wardround.deploy.flower import bundle as bundles
 
-    print(f"folder {bundles.FOLDER}")
-    print(f"digest {bundles.digest()}")
+    print(bundles.FOLDER if folder else bundles.digest())
 
 
 @flower_app.command()

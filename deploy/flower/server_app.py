@@ -29,7 +29,7 @@ def main(grid: Grid, context: Context) -> None:
         JournalError: The folder holds no study, its journal is faulty or in use.
         WardroundError: Whatever stopped the study; the next run goes on with it.
     """
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    _log_to_standard_output()
     folder = Path(str(context.run_config["study"]))
     if not (folder / study_folder.JOURNAL).is_file():
         raise JournalError(
@@ -40,6 +40,13 @@ def main(grid: Grid, context: Context) -> None:
         study_folder.verify_last_checkpoint(relay, store)
         state = run(relay, FlowerEngine(grid, relay, registered_nodes(grid)))
         log.info("study %s is complete: %s", state.study_id, state.checkpoint.digest)
+
+
+def _log_to_standard_output() -> None:
+    """Have our own lines in the run's log, and not one of each call to the SuperLink."""
+    ours = logging.getLogger("wardround")
+    ours.addHandler(logging.StreamHandler(sys.stdout))
+    ours.setLevel(logging.INFO)
 
 
 def _tell(progress: Progress) -> None:

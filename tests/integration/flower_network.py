@@ -5,6 +5,7 @@ TLS everywhere, SuperNode authentication on, all with the credentials of a study
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.deploy import plan_text
@@ -22,6 +24,7 @@ from wardround.deploy.flower import SWITCHES, bundle
 from wardround.deploy.flower.keys import public_key
 from wardround.shared.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role
 
+NGINX = shutil.which("nginx")
 BIN = Path(sys.executable).parent
 WARDROUND = [sys.executable, "-m", "wardround.deploy.cli"]
 TINY_PROGRAM = """#!{python}
@@ -31,6 +34,19 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 module.main({digest!r})
 """
+
+
+@dataclass
+class Run:
+    """A run that was submitted: the process that follows it, and the file it writes."""
+
+    process: subprocess.Popen[bytes]
+    file: Path
+
+    def log(self) -> str:
+        """Wait for the end and return the log."""
+        self.process.wait()
+        return self.file.read_text(encoding="utf-8")
 
 
 class Network:
@@ -47,24 +63,36 @@ class Network:
         self.plan_file = folder / "plan.toml"
         self.plan_file.write_text(plan_text.write(plan, heading=""), encoding="utf-8")
         self._started: list[subprocess.Popen[bytes]] = []
-        self._ports = {name: free_port() for name in ("superlink", *plan.sites)}
+        self._num_runs = 0
+        self._ports = {name: free_port() for name in ("superlink", "proxy", *plan.sites)}
         self.sites: dict[str, subprocess.Popen[bytes]] = {}
         hub = authority.issue(Role.COORDINATOR, "hub")
         (folder / "config.toml").write_text(
             f'[superlink.test]\naddress = "{self.address}"\nroot-certificates = "{hub / CA_FILE}"\n'
         )
+
+    def start_superlink(self) -> None:
+        hub = self._authority.issue(Role.COORDINATOR, "hub")
         self.superlink = self._start(
             *("flower-superlink", "--host", "127.0.0.1", "--port", str(self._ports["superlink"])),
             *("--ssl-ca-certfile", str(hub / CA_FILE), "--ssl-keyfile", str(hub / KEY_FILE)),
             *("--ssl-certfile", str(hub / CERTIFICATE_FILE), "--enable-supernode-auth"),
         )
-        self._wait_until_healthy(hub / CA_FILE)
-        for site_id in plan.sites:
+        self._wait_until_healthy()
+        if NGINX:
+            self._expose_the_fleet_path(hub)
+        for site_id in self.plan.sites:
             self._register(site_id)
 
     @property
     def address(self) -> str:
+        """Where the SuperLink listens."""
         return f"127.0.0.1:{self._ports['superlink']}"
+
+    @property
+    def exposed(self) -> str:
+        """Where the sites dial: the reverse proxy, if there is one on this machine."""
+        return f"127.0.0.1:{self._ports['proxy' if NGINX else 'superlink']}"
 
     def workspace(self, site_id: str) -> Path:
         return self.folder / "work" / site_id
@@ -78,7 +106,7 @@ class Network:
         self.sites[site_id] = self._start(
             *(*WARDROUND, "flower", "site", str(self.plan_file), "--site", site_id),
             *("--data", str(self._places[site_id]), "--workspace", str(workspace)),
-            *("--credentials", str(credentials), "--superlink", self.address),
+            *("--credentials", str(credentials), "--superlink", self.exposed),
             *("--port", str(self._ports[site_id])),
         )
         while not node_config.exists():
@@ -91,10 +119,13 @@ class Network:
                 TINY_PROGRAM.format(python=sys.executable, file=file, digest=bundle.digest())
             )
 
-    def run(self, study: Path, app: Path = bundle.FOLDER) -> subprocess.Popen[bytes]:
-        """Submit a run; the process shows its log and ends with it."""
+    def run(self, study: Path, app: Path = bundle.FOLDER) -> "Run":
+        """Submit a run; the process writes its log and ends with it."""
         words = ["flwr", "run", str(app), "test", "--stream", "--run-config", f'study="{study}"']
-        return self._start(*words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self._num_runs += 1
+        log = self.folder / f"run-{self._num_runs}.log"
+        with log.open("wb") as file:
+            return Run(self._start(*words, stdout=file, stderr=subprocess.STDOUT), log)
 
     def status_of_runs(self) -> list[str]:
         """Return the status of every run so far, oldest first."""
@@ -128,8 +159,6 @@ class Network:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
     def _register(self, site_id: str) -> None:
         credentials = self._authority.issue(Role.SITE, site_id)
@@ -139,15 +168,43 @@ class Network:
         words = ["flwr", "supernode", "register", str(file), "test", "--name", name]
         subprocess.run(words, env=self._environment(), check=True, stdout=subprocess.DEVNULL)
 
-    def _wait_until_healthy(self, authority: Path) -> None:
-        trusted = ssl.create_default_context(cafile=str(authority))
-        while True:
+    def status_of(self, address: str, path: str, data: bytes | None = None) -> int:
+        """Return the HTTP status that a path at an address answers with, 0 for none."""
+        ca_file = str(self._authority.issue(Role.COORDINATOR, "hub") / CA_FILE)
+        trusted = ssl.create_default_context(cafile=ca_file)
+        try:
+            with urllib.request.urlopen(
+                f"https://{address}{path}", data, context=trusted
+            ) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except urllib.error.URLError:
+            return 0
+
+    def _wait_until_healthy(self) -> None:
+        while self.status_of(self.address, "/health") != 200:
             assert self.superlink.poll() is None
-            try:
-                with urllib.request.urlopen(f"https://{self.address}/health", context=trusted):
-                    return
-            except urllib.error.URLError:
-                time.sleep(0.1)
+            time.sleep(0.1)
+
+    def _expose_the_fleet_path(self, hub: Path) -> None:
+        """Start nginx with the server that docs/flower.md recommends."""
+        text = (Path(__file__).parents[2] / "docs" / "flower.md").read_text(encoding="utf-8")
+        server = text.split("<!-- nginx -->\n```nginx\n")[1].split("```\n<!-- /nginx -->")[0]
+        server = server.replace("/etc/wardround", str(hub))
+        server = server.replace("listen 443", f"listen 127.0.0.1:{self._ports['proxy']}")
+        server = server.replace("127.0.0.1:8000", self.address)
+        paths = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        own = "".join(f"{name}_temp_path {self.folder}/{name};\n" for name in paths)
+        config = self.folder / "nginx.conf"
+        config.write_text(
+            f"daemon off; pid {self.folder}/nginx.pid; error_log stderr;\nevents {{}}\n"
+            f"http {{ access_log off;\n{own}{server}}}\n"
+        )
+        proxy = self._start(NGINX, "-e", "stderr", "-c", str(config), "-p", str(self.folder))
+        while self.status_of(self.exposed, "/") != 403:
+            assert proxy.poll() is None
+            time.sleep(0.1)
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
@@ -162,10 +219,10 @@ class Network:
 
 @contextmanager
 def network(folder: Path, authority, plan, places: dict[str, Path]) -> Iterator[Network]:
-    started = Network.__new__(Network)
-    started._started = []
+    """Give a federation whose SuperLink is up and knows the sites' keys."""
+    started = Network(folder, authority, plan, places)
     try:
-        started.__init__(folder, authority, plan, places)
+        started.start_superlink()
         yield started
     finally:
         started.close()

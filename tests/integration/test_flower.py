@@ -90,11 +90,6 @@ class _Pause:
         return len(self._visits.read_text().splitlines()) if self._visits.exists() else 0
 
 
-def log_of(run: subprocess.Popen[bytes]) -> str:
-    """Wait for the end of a run and return its log."""
-    return run.communicate()[0].decode()
-
-
 def test_a_study_whose_server_app_was_killed_goes_on_with_the_next_run(
     network, study, expected
 ) -> None:
@@ -102,9 +97,9 @@ def test_a_study_whose_server_app_was_killed_goes_on_with_the_next_run(
     killed = network.run(study)
     pause.wait()
     network.kill_server_app()
-    killed.kill()
+    killed.process.kill()
     pause.lift()
-    log = log_of(network.run(study))
+    log = network.run(study).log()
     assert digests(state_of(study)) == expected, log
     assert len(read_events(study / JOURNAL)) == NUM_EVENTS
 
@@ -116,10 +111,10 @@ def test_a_study_goes_on_when_a_killed_supernode_is_back(network, study, expecte
     pause.wait()
     network.kill_site("runmc")
     pause.lift()
-    while run.poll() is None:
+    while run.process.poll() is None:
         network.keep_site("runmc")
         time.sleep(0.5)
-    log = log_of(run)
+    log = run.log()
     assert digests(state_of(study)) == expected, log
     assert len(read_events(study / JOURNAL)) == NUM_EVENTS
     assert "its SuperNode went away; the order is sent again" in log
@@ -128,7 +123,7 @@ def test_a_study_goes_on_when_a_killed_supernode_is_back(network, study, expecte
 def test_what_went_wrong_at_a_site_leaves_it_as_a_number(network, study) -> None:
     failing = network.workspace("runmc") / "fail"
     failing.touch()
-    log = log_of(network.run(study))
+    log = network.run(study).log()
     failing.unlink()
     assert "site 'runmc' could not carry out its visit order of visit 1 (status 1" in log
     assert "doe_jane" not in log
@@ -141,12 +136,21 @@ def test_a_bundle_that_shadows_the_package_is_refused(network, study, tmp_path) 
     shadow = app / "wardround" / "site_client" / "__init__.py"
     shadow.parent.mkdir(parents=True)
     shadow.write_text(f"open({str(mark)!r}, 'w').close()\n")
-    log = log_of(network.run(study, app))
+    log = network.run(study, app).log()
     assert "site 'runmc' did not take its evaluation order of visit 0: the bundle" in log
     assert not mark.exists()
     assert not list(network.workspace("runmc").glob("flower/apps/*"))
     subprocess.run([sys.executable, "-c", "import wardround.site_client"], cwd=app, check=True)
     assert mark.exists(), "the bundle does not shadow the package, so the test shows nothing"
+
+
+@pytest.mark.skipif(not flower.NGINX, reason="the reverse proxy of docs/flower.md is an nginx")
+@pytest.mark.parametrize("path", ["/v1/control/list-runs", "/v1/runtime/acquire-task", "/health"])
+def test_the_recipe_exposes_the_path_of_the_sites_alone(network, path: str) -> None:
+    method = None if path == "/health" else b""
+    assert network.status_of(network.exposed, path, method) == 403
+    assert network.status_of(network.address, path, method) not in (0, 403, 404)
+    assert network.status_of(network.exposed, "/v1/fleet/activate-node", b"") not in (0, 403, 404)
 
 
 def test_real_networks_end_in_the_bytes_of_the_simulation(tmp_path, authority) -> None:
@@ -170,6 +174,6 @@ def test_real_networks_end_in_the_bytes_of_the_simulation(tmp_path, authority) -
         subprocess.run([*create, "--out", str(study)], check=True, stdout=subprocess.DEVNULL)
         for site_id in plan.sites:
             started.start_site(site_id, is_tiny=False)
-        log = log_of(started.run(study))
+        log = started.run(study).log()
     assert digests(state_of(study)) == [c.digest for c in report.checkpoints], log
     assert "visit 2 at bmc: segmenter 2/2" in log
