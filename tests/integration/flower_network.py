@@ -3,6 +3,7 @@
 TLS everywhere, SuperNode authentication on, all with the credentials of a study network.
 """
 
+import getpass
 import json
 import os
 import shutil
@@ -198,7 +199,8 @@ class Network:
         own = "".join(f"{name}_temp_path {self.folder}/{name};\n" for name in paths)
         config = self.folder / "nginx.conf"
         config.write_text(
-            f"daemon off; pid {self.folder}/nginx.pid; error_log stderr;\nevents {{}}\n"
+            f"daemon off; user {getpass.getuser()}; pid {self.folder}/nginx.pid;\n"
+            "error_log stderr;\nevents {}\n"
             f"http {{ access_log off;\n{own}{server}}}\n"
         )
         proxy = self._start(NGINX, "-e", "stderr", "-c", str(config), "-p", str(self.folder))

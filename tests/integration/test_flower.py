@@ -5,22 +5,26 @@ sites "train" by arithmetic on a few numbers (those of test_resume.py), but for 
 """
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'wardround[flower]'")
 
+from wardround.deploy import plan_text
 from wardround.deploy.flower import bundle
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import JOURNAL
+from wardround.shared.plan import StudyPlan
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +47,15 @@ NUM_EVENTS = 1 + 2 + 2 + 1  # created, evaluated twice, leased and committed, co
 
 def a_plan(*sites: str):
     return relay_tests.a_plan().model_copy(update={"sites": sites or ("runmc",)})
+
+
+@dataclass
+class Simulated:
+    """A study that the in-process engine has made: plan, folder of the data, digests."""
+
+    plan: StudyPlan
+    data: Path
+    digests: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -153,27 +166,51 @@ def test_the_recipe_exposes_the_path_of_the_sites_alone(network, path: str) -> N
     assert network.status_of(network.exposed, "/v1/fleet/activate-node", b"") not in (0, 403, 404)
 
 
-def test_real_networks_end_in_the_bytes_of_the_simulation(tmp_path, authority) -> None:
-    # Here and not above, for the tiny sites' processes are not to wait for torch.
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> Simulated:
+    """A study of two mock sites with real networks, in one process."""
     from wardround.deploy import simulate as simulation
     from wardround.deploy.progress import watching
     from wardround.deploy.site_folders import Places
 
-    plan, mock = a_plan("runmc", "bmc"), tmp_path / "mock"
-    places = Places(study_dir=tmp_path, data=None, variable=None, working_dir=tmp_path)
+    folder, plan = tmp_path_factory.mktemp("simulated"), a_plan("runmc", "bmc")
+    places = Places(study_dir=folder, data=None, variable=None, working_dir=folder)
     options = simulation.Options(
-        out=tmp_path / "whole", places=places, mock_dir=mock, has_pictures=False
+        out=folder / "study", places=places, mock_dir=folder / "mock", has_pictures=False
     )
     with watching("quiet", plan, sys.stderr) as watcher:
         report = simulation.simulate(plan, options, watcher)
+    return Simulated(plan, folder / "mock" / "mock-4", [c.digest for c in report.checkpoints])
+
+
+def test_real_networks_end_in_the_bytes_of_the_simulation(
+    tmp_path, authority, simulated: Simulated
+) -> None:
+    plan, study = simulated.plan, tmp_path / "study"
+    data = {site_id: simulated.data / site_id for site_id in plan.sites}
     (tmp_path / "federation").mkdir()
-    data = {site_id: mock / "mock-4" / site_id for site_id in plan.sites}
     with flower.network(tmp_path / "federation", authority, plan, data) as started:
         create = [*flower.WARDROUND, "study", "create", str(started.plan_file)]
-        study = tmp_path / "study"
         subprocess.run([*create, "--out", str(study)], check=True, stdout=subprocess.DEVNULL)
         for site_id in plan.sites:
             started.start_site(site_id, is_tiny=False)
         log = started.run(study).log()
-    assert digests(state_of(study)) == [c.digest for c in report.checkpoints], log
+    assert digests(state_of(study)) == simulated.digests, log
     assert "visit 2 at bmc: segmenter 2/2" in log
+
+
+def test_the_simulation_runtime_goes_on_to_the_same_bytes(tmp_path, simulated: Simulated) -> None:
+    """Killed in the middle, gone on with, and both times in processes of Flower's own."""
+    plan, out = tmp_path / "plan.toml", tmp_path / "study"
+    plan.write_text(plan_text.write(simulated.plan, heading=""), encoding="utf-8")
+    words = [*flower.WARDROUND, "simulate", str(plan), "--engine", "flower", "--out", str(out)]
+    words += ["--resume", "--quiet", "--no-pictures"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as cut:
+        while not (out / JOURNAL).exists() or (out / JOURNAL).read_bytes().count(b"\n") < 4:
+            assert cut.poll() is None
+            time.sleep(0.05)
+        cut.kill()
+    assert not state_of(out).is_complete
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    assert digests(state_of(out)) == simulated.digests
+    assert json.loads((out / "report.json").read_text())["engine"] == "flower"
