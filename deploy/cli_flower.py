@@ -1,13 +1,12 @@
 """`wardround flower`: take part in a study over a Flower federation."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from wardround.deploy.cli_options import find_study, read_given, sound_credentials
-from wardround.shared.errors import UsageError
+from wardround.deploy.flower import expect_installed
 
 flower_app = typer.Typer(
     no_args_is_help=True,
@@ -17,11 +16,8 @@ flower_app = typer.Typer(
 
 
 @flower_app.callback()
-def _expect_flower() -> None:
-    if find_spec("flwr") is None:
-        raise UsageError(
-            "Flower is not installed. Install it with pip install 'wardround[flower]'."
-        )
+def _group() -> None:
+    expect_installed("flower", "flwr")
 
 
 @flower_app.command()

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 
-from wardround.deploy import drawing, plan_text, report_page, site_folders
+from wardround.deploy import drawing, flower, plan_text, report_page, site_folders
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.progress import Watcher
 from wardround.server import loop
@@ -231,6 +231,7 @@ def _engine(
     name: str, gateways: Mapping[str, SiteGateway], relay: Relay
 ) -> AbstractContextManager[loop.Engine]:
     if name == FLOWER:
+        flower.expect_installed("flower-simulation", "flwr", "ray")
         from wardround.deploy.flower.simulation import simulated_engine
 
         return simulated_engine(gateways, relay)

@@ -12,6 +12,9 @@ goes out with the parts it needs, and its result comes back whole. No other pack
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
+
+from wardround.shared.errors import UsageError
 
 SWITCHES: Mapping[str, str] = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -24,3 +27,17 @@ SWITCHES: Mapping[str, str] = {
 # Flower reads some of them when it is imported, so this comes first. Who wants otherwise says so.
 for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
+
+
+def expect_installed(group: str, *packages: str) -> None:
+    """Check that what an optional dependency group installs is here.
+
+    Raises:
+        UsageError: It is not.
+    """
+    gone = [name for name in packages if find_spec(name) is None]
+    if gone:
+        raise UsageError(
+            f"the Flower engine needs {', '.join(gone)}, which is not installed. "
+            f"Install it: pip install 'wardround[{group}]'."
+        )

@@ -60,8 +60,6 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
         PlanError: The plan is not valid or does not name this site.
         UsageError: A setting is missing.
     """
-    from wardround.deploy.own_site import approved_plan, open_site  # torch: not where this is read
-
     del order  # the site's egress guard refuses one that is not for this site
     settings = {key: str(context.node_config.get(key, "")) for key in SETTINGS}
     missing = [key for key, value in settings.items() if not value]
@@ -70,6 +68,8 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
             f"the SuperNode's --node-config lacks {', '.join(missing)}. "
             f"Start the site with wardround flower site."
         )
+    from wardround.deploy.own_site import approved_plan, open_site  # loads torch
+
     site_id, workspace = settings["site"], Path(settings["workspace"])
     plan = approved_plan(Path(settings["plan"]), site_id)
     workspace.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ relay takes a repeated result as the same. Nothing limits how long a site may ta
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from flwr.app import Message
@@ -41,7 +41,8 @@ _LOST = {
 _REFUSED = {
     ErrorCode.INVALID_FAB: "the bundle of this run is not on its list",
 }
-_ERRORS: dict[int, type[WardroundError]] = {
+# What the status of a site's answer stands for.
+ERRORS: Mapping[int, type[WardroundError]] = {
     kind.exit_status: kind
     for kind in (
         WardroundError,
@@ -185,7 +186,7 @@ def _needed(kind: Literal["visit", "evaluation"], order: bytes) -> tuple[PartRef
 
 def _expect_done(order: Order, result: ResultRecord) -> ResultRecord:
     if result.status:
-        kind = _ERRORS.get(result.status, WardroundError)
+        kind = ERRORS.get(result.status, WardroundError)
         raise kind(
             f"site '{order.site_id}' could not carry out its {order.kind} order of visit "
             f"{order.visit} (status {result.status}, {kind.__name__}). Its own log says why; mend "

@@ -106,5 +106,5 @@ def _virtual_nodes(grid: Grid, site_ids: tuple[str, ...]) -> Callable[[str], int
 def _not_running() -> ConnectionLost:
     return ConnectionLost(
         "Flower's simulation runtime is not running; the log says why. "
-        "It needs ray: pip install 'wardround[flower-simulation]'."
+        "Mend that and resume the study."
     )

@@ -5,6 +5,7 @@ real ones. Flower's `Grid` is the one of local_grid.py here; test_flower.py has 
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
@@ -163,6 +164,11 @@ def engine(request) -> Callable[[Study, Sites], StudyState]:
     if request.param == "flower" and find_spec("flwr") is None:
         pytest.skip("the Flower engine needs flwr: pip install 'wardround[flower]'")
     return ENGINES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Orders out, results in, whatever Flower loses on the way."""
 
 import importlib.util
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from wardround.deploy.flower.client_app import client_app
-from wardround.deploy.flower.engine import FlowerEngine, registered_nodes
+from wardround.deploy.flower.engine import ERRORS, FlowerEngine, registered_nodes
 from wardround.deploy.flower.records import unpack_order
 from wardround.deploy.in_process import open_study
 from wardround.server.loop import run
+from wardround.shared import errors
 from wardround.shared.errors import (
     DataError,
     EgressRefused,
@@ -62,6 +64,11 @@ class Federation:
     def _sleep(self, pause_s: float) -> None:
         self.slept.append(pause_s)
         self.on_sleep()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture
@@ -157,6 +164,12 @@ def test_an_error_at_a_site_arrives_as_its_class_alone(
     (message,) = federation.grid.sent
     reply = federation.grid._apps["ada"](message, None)
     assert b"doe_jane" not in b"".join(r.deflate() for r in reply.content.values())
+
+
+def test_every_class_of_errors_can_arrive() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert {kind.exit_status for kind in kinds} == set(ERRORS)
+    assert all(ERRORS[status].exit_status == status for status in ERRORS)
 
 
 def test_a_site_that_ends_without_a_report_is_an_error(federation: Federation) -> None:
