@@ -133,9 +133,7 @@ class Network:
         words = ["flwr", "ls", "test", "--format", "json"]
         done = subprocess.run(words, env=self._environment(), capture_output=True, check=True)
         runs = json.loads(done.stdout)["runs"]
-        return [
-            run["status"] for run in sorted(runs, key=lambda run: run["timestamps"]["pending-at"])
-        ]
+        return [run["status"] for run in sorted(runs, key=lambda run: run["pending-at"])]
 
     def kill_server_app(self) -> None:
         """Kill the process that runs the study's loop, as lack of memory would."""
