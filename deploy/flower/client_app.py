@@ -53,8 +53,6 @@ def client_app(open_site: OpenSite) -> ClientApp:
 def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
     """Give the site that the SuperNode's own configuration names, to one process at a time.
 
-    A process of an earlier attempt may still be at work; what it finishes is then remembered.
-
     Raises:
         DataError: The site's data cannot be used.
         PlanError: The plan is not valid or does not name this site.
@@ -72,10 +70,20 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
 
     site_id, workspace = settings["site"], Path(settings["workspace"])
     plan = approved_plan(Path(settings["plan"]), site_id)
+    with alone_in(workspace):
+        yield open_site(plan, site_id, Path(settings["data"]), workspace)
+
+
+@contextmanager
+def alone_in(workspace: Path) -> Iterator[None]:
+    """Wait until no other process works in `workspace`, and keep the others waiting.
+
+    A process of an earlier attempt may still be at it; what it finishes is remembered for the next.
+    """
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield open_site(plan, site_id, Path(settings["data"]), workspace)
+        yield
 
 
 def _answer(

@@ -99,3 +99,19 @@ def test_a_supernode_that_was_started_by_hand_says_what_it_lacks() -> None:
     context = Context(1, 1, {"site": "ada", "plan": "plan.toml"}, RecordDict(), {})
     with pytest.raises(UsageError, match="lacks data, workspace"), own_site(context, None):
         pass
+
+
+def test_one_process_at_a_time_works_in_a_workspace(tmp_path: Path) -> None:
+    """Each adds its two lines, and nobody's comes between them."""
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from wardround.deploy.flower.client_app import alone_in\n"
+        "with alone_in(Path(sys.argv[1])):\n"
+        "    for _ in range(2):\n"
+        "        with open(sys.argv[1] + '/lines', 'a') as lines: lines.write(sys.argv[2])\n"
+        "        time.sleep(0.2)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "work")]
+    both = [subprocess.Popen([*words, name]) for name in "ab"]
+    assert [process.wait() for process in both] == [0, 0]
+    assert (tmp_path / "work" / "lines").read_text() in ("aabb", "bbaa")
