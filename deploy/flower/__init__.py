@@ -21,8 +21,10 @@ SWITCHES: Mapping[str, str] = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what ray asks for, else it warns
+    "RAY_worker_niceness": "0",  # ray puts its workers behind every other process, and they work
 }
-"""What keeps Flower from calling home and from installing packages that a bundle names."""
+"""What keeps Flower from calling home, from installing what a bundle names, and from idling."""
 
 # Flower reads some of them when it is imported, so this comes first. Who wants otherwise says so.
 for _name, _value in SWITCHES.items():
