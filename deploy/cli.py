@@ -12,7 +12,15 @@ import click
 import typer
 from rich.console import Console
 
-from wardround.deploy import cli_authority, cli_data, cli_identity, cli_plan, cli_relay, cli_study
+from wardround.deploy import (
+    cli_authority,
+    cli_data,
+    cli_flower,
+    cli_identity,
+    cli_plan,
+    cli_relay,
+    cli_study,
+)
 from wardround.deploy.cli_options import Engine, Format, find_study
 from wardround.deploy.results_text import results_table, summary_lines, title
 from wardround.shared import report as reports
@@ -44,6 +52,7 @@ app.add_typer(cli_plan.app, name="plan")
 app.add_typer(cli_study.app, name="study")
 app.add_typer(cli_relay.coordinator_app, name="coordinator")
 app.add_typer(cli_identity.site, name="site")
+app.add_typer(cli_flower.flower_app, name="flower")
 app.add_typer(cli_authority.app, name="ca")
 app.command()(cli_identity.doctor)
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from wardround.shared.credential_check import check_folder, refuse_faulty
 from wardround.shared.errors import UsageError
 from wardround.shared.identity import Credentials, read_credentials
 
@@ -16,6 +17,7 @@ class Engine(StrEnum):
 
     IN_PROCESS = "in-process"
     GRPC = "grpc"
+    FLOWER = "flower"
 
 
 class Format(StrEnum):
@@ -78,7 +80,5 @@ def sound_credentials(folder: Path) -> Credentials:
     Raises:
         IdentityError: It finds one, or more.
     """
-    from wardround.shared.credential_check import check_folder, refuse_faulty
-
     refuse_faulty(check_folder(folder, now=clock()), what=f"credentials '{folder}'")
     return read_credentials(folder)

@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
-from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.deploy.cli_identity import site
 from wardround.deploy.cli_options import find_study, sound_credentials
-from wardround.shared import plan as plans
-from wardround.shared.errors import PlanError
+from wardround.deploy.own_site import approved_plan
 from wardround.shared.identity import read_credentials
 
 CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
@@ -127,13 +125,7 @@ def start(
     """
     from wardround.deploy.site_process import run_site
 
-    plan = plans.load(find_study(study))
-    if name not in plan.sites and not plan.late_sites:
-        raise PlanError(
-            f"site '{name}' is not in the plan, whose sites are {', '.join(plan.sites)}. "
-            f"Name one of them with --site."
-        )
-    expect_no_borrowing(plan)
+    plan = approved_plan(find_study(study), name)
     own = sound_credentials(credentials)
     _log_to_standard_error()
     run_site(

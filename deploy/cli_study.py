@@ -20,6 +20,7 @@ from wardround.deploy.cli_options import (
 )
 from wardround.deploy.study_client import StudyClient
 from wardround.shared import plan as plans
+from wardround.shared.errors import UsageError
 from wardround.shared.study_api import (
     Add,
     Change,
@@ -58,6 +59,9 @@ def create(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="As for `simulate`.", show_default=False),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="How its messages will move: grpc or flower.")
+    ] = Engine.GRPC,
     hold: Annotated[
         bool, typer.Option("--hold", help="Do nothing before `wardround study start`.")
     ] = False,
@@ -74,14 +78,20 @@ def create(
     from wardround.deploy.in_process import open_study
     from wardround.site_client.learning.genesis import make_genesis
 
+    if engine is Engine.IN_PROCESS:
+        raise UsageError(
+            "a study that is made here is carried out by other processes, so its engine is grpc or "
+            "flower, got in-process. Use wardround simulate for a study in one process."
+        )
     plan = plans.load(find_study(study), tuple(overrides or ()))
     expect_no_borrowing(plan)
     genesis = make_genesis(plan)
     with open_study(
-        out, plan, genesis.manifest, genesis.parts, engine=Engine.GRPC.value, is_on_hold=hold
+        out, plan, genesis.manifest, genesis.parts, engine=engine.value, is_on_hold=hold
     ) as relay:
         print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
-    print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
+    if engine is Engine.GRPC:
+        print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
 
 
 @app.command()

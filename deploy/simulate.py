@@ -10,16 +10,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Literal
 
-from wardround.deploy import borrowing, drawing, loopback, plan_text, report_page, site_folders
+from wardround.deploy import (
+    borrowing,
+    drawing,
+    flower,
+    loopback,
+    plan_text,
+    report_page,
+    site_folders,
+)
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.progress import Watcher
 from wardround.server import loop
+from wardround.server.events import IN_PROCESS
 from wardround.server.journal import read_events
 from wardround.server.order import Order
 from wardround.server.relay import Relay
@@ -29,6 +39,7 @@ from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared.errors import DataError, JournalError, PlanError, UsageError
+from wardround.shared.link import SiteGateway
 from wardround.shared.messages import Metric
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
@@ -79,7 +90,7 @@ class Options:
     memo: Path | None = None
     mock_dir: Path | None = None
     has_pictures: bool = True
-    engine: Literal["in-process", "grpc"] = "in-process"
+    engine: Literal["in-process", "grpc", "flower"] = "in-process"
 
 
 def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
@@ -92,7 +103,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         WardroundError: Whatever stopped the study; it can be resumed.
     """
     _check_folder(options)
-    if options.engine == loopback.ENGINE:
+    if options.engine != IN_PROCESS:
         borrowing.expect_no_borrowing(plan)
     if options.resume and _is_finished(plan, options.out):
         watcher.note("this study is finished; its report is written anew")
@@ -112,7 +123,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
     if options.engine == loopback.ENGINE:
         state = _run_in_processes(plan, options, folders, watcher)
     else:
-        state = _run_in_process(plan, options, sites, watcher)
+        state = _run_here(plan, options, sites, watcher)
     watcher.note("writing the report")
     (options.out / PLAN).write_text(
         plan_text.write(_with_folders(plan, folders), heading=_PLAN_HEADING), encoding="utf-8"
@@ -217,7 +228,7 @@ class _Narrator:
             )
 
 
-def _run_in_process(
+def _run_here(
     plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
 ) -> StudyState:
     genesis = make_genesis(plan)
@@ -227,6 +238,7 @@ def _run_in_process(
         genesis.manifest,
         genesis.parts,
         resume=options.resume,
+        engine=options.engine,
         on_progress=watcher.progress,
     ) as relay:
         gateways = {
@@ -240,8 +252,19 @@ def _run_in_process(
             )
             for site_id, data in sites.items()
         }
-        engine = _Narrator(InProcessEngine(gateways, relay), relay, watcher)
-        return loop.run(relay, engine)
+        with _engine(options.engine, gateways, relay) as engine:
+            return loop.run(relay, _Narrator(engine, relay, watcher))
+
+
+def _engine(
+    name: str, gateways: Mapping[str, SiteGateway], relay: Relay
+) -> AbstractContextManager[loop.Engine]:
+    if name == flower.ENGINE:
+        flower.expect_installed("flower-simulation", "flwr", "ray")
+        from wardround.deploy.flower.simulation import simulated_engine
+
+        return simulated_engine(gateways, relay)
+    return nullcontext(InProcessEngine(gateways, relay))
 
 
 def _run_in_processes(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from wardround.deploy.own_site import open_site
 from wardround.shared.identity import Credentials
 from wardround.shared.plan import StudyPlan
 
@@ -36,13 +37,15 @@ def run_site(
     """
     # A coordinator's installation, which has this module too, does not hold torch.
     from wardround.site_client.connection import Connection
-    from wardround.site_client.data.cases import load_site
     from wardround.site_client.dial import work
-    from wardround.site_client.learning.genesis import make_genesis
-    from wardround.site_client.site import Site
 
-    cases = load_site(site_id, data, plan.task, plan.data)
-    manifest = make_genesis(plan).manifest
-    gateway = Site(plan, cases, manifest, workspace=workspace, memo=memo)
+    gateway = open_site(plan, site_id, data, workspace, memo=memo)
     with Connection(coordinator, credentials, on_answer=on_answer) as connection:
-        work(connection, credentials, gateway, site_id=site_id, plan=plan, manifest=manifest)
+        work(
+            connection,
+            credentials,
+            gateway,
+            site_id=site_id,
+            plan=plan,
+            manifest=gateway.manifest,
+        )

@@ -1,0 +1,208 @@
+"""The engine over Flower's `Grid`: one message out, one reply in, until the reply has arrived.
+
+Flower forgets a message when a SuperNode or its process dies, so the order is sent again, for as
+long as it takes: an order is named by its digest, a site remembers its finished phases, and the
+relay takes a repeated result as the same. Nothing limits how long a site may take.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+from wardround.deploy.flower.records import (
+    OrderRecord,
+    ResultRecord,
+    key_of,
+    pack_order,
+    unpack_result,
+)
+from wardround.server.order import Order
+from wardround.server.relay import Relay
+from wardround.shared import codec, errors
+from wardround.shared.checkpoint import chunks_of
+from wardround.shared.errors import IdentityError, WardroundError, WireError
+from wardround.shared.messages import PartRef
+
+MESSAGE_TYPES = {"visit": "train", "evaluation": "evaluate"}
+LIFETIME_S = 30 * 24 * 3600.0  # of a message at the SuperLink; then it is sent again
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 0.5  # between looks for a reply
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before an order is sent again
+
+_LOST = {
+    ErrorCode.MESSAGE_UNAVAILABLE: "the message expired or was dropped",
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: "the reply was dropped",
+    ErrorCode.NODE_UNAVAILABLE: "its SuperNode went away",
+    ErrorCode.CLIENT_APP_CRASHED: "its process died",
+}
+_REFUSED = {
+    ErrorCode.INVALID_FAB: "the bundle of this run is not on its list",
+}
+# What the status of a site's answer stands for.
+ERRORS: Mapping[int, type[WardroundError]] = {
+    kind.exit_status: kind
+    for kind in (
+        WardroundError,
+        errors.UsageError,
+        errors.PlanError,
+        errors.DataError,
+        errors.CheckpointError,
+        errors.EgressRefused,
+        errors.WireError,
+        errors.JournalError,
+        errors.TrainingError,
+        errors.IdentityError,
+        errors.ConnectionLost,
+    )
+}
+
+log = logging.getLogger(__name__)
+
+
+class FlowerEngine:
+    """Carries orders out by Flower messages.
+
+    Args:
+        grid: Where the messages go.
+        relay: Where what the sites send goes.
+        node_of: Returns the node of a site, or None while it is not there.
+        sleep: Waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        relay: Relay,
+        node_of: Callable[[str], int | None],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._grid, self._relay, self._node_of, self._sleep = grid, relay, node_of, sleep
+
+    def carry_out(self, order: Order) -> None:
+        """Have the order's site carry it out; returns when the relay has accepted the result.
+
+        Raises:
+            WardroundError: The site ended the order with an error of this class, or the relay
+                refused its result.
+        """
+        result = self._ask(order)
+        for message in result.progress:
+            self._relay.progress(order.site_id, message)
+        if order.kind == "evaluation":
+            self._relay.evaluated(order.site_id, result.report)
+            return
+        for name, data in result.parts.items():
+            self._relay.deliver(order.site_id, result.upload, name, chunks_of(data))
+        self._relay.commit(order.site_id, result.report, result.upload)
+
+    def _ask(self, order: Order) -> ResultRecord:
+        """Return the result of an order, sending it again until there is one."""
+        pauses = _growing(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        while True:
+            reply = self._exchange(order, self._wait_for_node(order.site_id))
+            if reply is not None and reply.has_content():
+                return _expect_done(order, unpack_result(reply.content))
+            code = ErrorCode.MESSAGE_UNAVAILABLE if reply is None else reply.error.code
+            if code not in _LOST:
+                raise WireError(
+                    f"site '{order.site_id}' did not take its {order.kind} order of visit "
+                    f"{order.visit}: {_REFUSED.get(code, f'error {code} of Flower')}. "
+                    f"Its own log says more; mend that there and start the run again."
+                )
+            pause_s = next(pauses)
+            log.warning(
+                "site %s: %s; the order is sent again in %.0f s",
+                order.site_id,
+                _LOST[code],
+                pause_s,
+            )
+            self._sleep(pause_s)
+
+    def _exchange(self, order: Order, node_id: int) -> Message | None:
+        """Send an order and return the reply, whenever it comes; None where it was not taken."""
+        sent = list(self._grid.push_messages([self._message(order, node_id)]))
+        if sent in ([], [None]):
+            return None
+        pauses = _growing(FIRST_LOOK_S, LONGEST_LOOK_S)
+        while not (replies := list(self._grid.pull_messages(sent))):
+            self._sleep(next(pauses))
+        return replies[0]
+
+    def _message(self, order: Order, node_id: int) -> Message:
+        # Under one digest once: a site's labeller is the segmenter that left it.
+        needed = {part.digest: part for part in _needed(order.kind, order.data)}
+        parts = {
+            digest: b"".join(self._relay.fetch(order.site_id, part))
+            for digest, part in needed.items()
+        }
+        record = OrderRecord(site_id=order.site_id, order=order.data, parts=parts)
+        return Message(
+            pack_order(record),
+            node_id,
+            MESSAGE_TYPES[order.kind],
+            ttl=LIFETIME_S,
+            group_id=str(order.visit),
+        )
+
+    def _wait_for_node(self, site_id: str) -> int:
+        if (node_id := self._node_of(site_id)) is None:
+            log.warning("waiting for site %s: no SuperNode of that name is online", site_id)
+        pauses = _growing(FIRST_LOOK_S, LONGEST_LOOK_S)
+        while node_id is None:
+            self._sleep(next(pauses))
+            node_id = self._node_of(site_id)
+        return node_id
+
+
+def registered_nodes(grid: Grid) -> Callable[[str], int | None]:
+    """Return who finds a site's node by the name under which its key was registered.
+
+    A name that a site gives itself does not count.
+    """
+
+    def node_of(site_id: str) -> int | None:
+        found = [node.node_id for node in grid.get_nodes() if node.name == site_id]
+        if len(found) > 1:
+            raise IdentityError(
+                f"{len(found)} SuperNodes are registered as '{site_id}'. "
+                f"Unregister all but the site's own."
+            )
+        return found[0] if found else None
+
+    return node_of
+
+
+def _needed(kind: Literal["visit", "evaluation"], order: bytes) -> tuple[PartRef, ...]:
+    """Return the parts that a site needs for an order: a score takes the segmenter alone."""
+    if kind == "visit":
+        return codec.decode_visit_order(order).parent.parts
+    parts = codec.decode_evaluation_order(order).checkpoint.parts
+    return tuple(part for part in parts if part.name == "segmenter")
+
+
+def _expect_done(order: Order, result: ResultRecord) -> ResultRecord:
+    if result.status:
+        kind = ERRORS.get(result.status, WardroundError)
+        raise kind(
+            f"site '{order.site_id}' could not carry out its {order.kind} order of visit "
+            f"{order.visit} (status {result.status}, {kind.__name__}). Its own log says why; mend "
+            f"that there and start the run again."
+        )
+    if result.key != key_of(order.data):
+        raise WireError(
+            f"site '{order.site_id}' answered another order than the one of visit {order.visit}. "
+            f"Run the same release of wardround at both ends."
+        )
+    return result
+
+
+def _growing(first_s: float, longest_s: float) -> Iterator[float]:
+    """Yield pauses that double up to the longest, without end."""
+    while True:
+        yield first_s
+        first_s = min(2 * first_s, longest_s)

@@ -1,0 +1,209 @@
+"""Orders out, results in, whatever Flower loses on the way."""
+
+import importlib.util
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'wardround[flower]'")
+
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+from wardround.deploy.flower.client_app import client_app
+from wardround.deploy.flower.engine import ERRORS, FlowerEngine, registered_nodes
+from wardround.deploy.flower.records import unpack_order
+from wardround.deploy.in_process import open_study
+from wardround.server.loop import run
+from wardround.shared import errors
+from wardround.shared.errors import (
+    DataError,
+    EgressRefused,
+    IdentityError,
+    WardroundError,
+    WireError,
+)
+
+
+def _load(name: str):
+    path = Path(__file__).parents[3] / "integration" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny, local_grid = _load("test_resume"), _load("local_grid")
+
+
+class Federation:
+    """A study of three tiny sites over a local grid."""
+
+    def __init__(self, folder: Path, plan, mishaps=()) -> None:
+        self.sites = {name: tiny._TinySite(plan, name, folder / name) for name in plan.sites}
+        apps = {name: self._app(name) for name in plan.sites}
+        self.grid = local_grid.LocalGrid(apps, mishaps)
+        self.slept: list[float] = []
+        self.on_sleep = lambda: None
+        self._study = (folder / "study", plan, tiny.MANIFEST, tiny.GENESIS)
+
+    def _app(self, name: str) -> ClientApp:
+        @contextmanager
+        def open_site(context, order):
+            yield self.sites[name]
+
+        return client_app(open_site)
+
+    def run(self):
+        with open_study(*self._study, resume=True) as relay:
+            nodes = registered_nodes(self.grid)
+            return run(relay, FlowerEngine(self.grid, relay, nodes, sleep=self._sleep))
+
+    def _sleep(self, pause_s: float) -> None:
+        self.slept.append(pause_s)
+        self.on_sleep()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture
+def federation(tmp_path: Path, tiny_plan) -> Federation:
+    return Federation(tmp_path, tiny_plan)
+
+
+def test_a_visit_is_a_train_message_and_brings_every_part_once(federation: Federation) -> None:
+    state = federation.run()
+    visits = [m for m in federation.grid.sent if m.metadata.message_type == "train"]
+    assert [message.metadata.group_id for message in visits] == ["1", "2", "3"]
+    for message, parent in zip(visits, state.checkpoints, strict=False):
+        assert set(unpack_order(message.content).parts) == {p.digest for p in parent.parts}
+
+
+def test_an_evaluation_brings_the_segmenter_alone(federation: Federation) -> None:
+    federation.run()
+    evaluations = [m for m in federation.grid.sent if m.metadata.message_type == "evaluate"]
+    assert len(evaluations) == 12
+    assert {len(unpack_order(message.content).parts) for message in evaluations} == {1}
+
+
+def test_a_site_may_take_a_month(federation: Federation) -> None:
+    federation.run()
+    assert {message.metadata.ttl for message in federation.grid.sent} == {30 * 24 * 3600.0}
+
+
+@pytest.mark.parametrize(
+    "mishap",
+    [
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.CLIENT_APP_CRASHED,
+    ],
+)
+def test_what_flower_loses_is_sent_again_as_the_same_order(
+    tmp_path: Path, tiny_plan, federation: Federation, mishap: int
+) -> None:
+    (tmp_path / "other").mkdir()
+    lossy = Federation(tmp_path / "other", tiny_plan, [None, None, None, mishap, mishap])
+    assert lossy.run().checkpoints == federation.run().checkpoints
+    orders = [unpack_order(message.content).order for message in lossy.grid.sent]
+    assert orders[3] == orders[4] == orders[5]
+    assert len(orders) == 15 + 2
+    assert lossy.slept == [1.0, 2.0]
+
+
+def test_the_pause_before_an_order_is_sent_again_grows_to_half_a_minute(
+    tmp_path: Path, tiny_plan
+) -> None:
+    lossy = Federation(tmp_path, tiny_plan, [local_grid.NOT_TAKEN] * 7)
+    assert lossy.run().is_complete
+    assert lossy.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (ErrorCode.INVALID_FAB, "the bundle of this run is not on its list"),
+        (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "error 2 of Flower"),
+    ],
+)
+def test_what_a_site_refuses_is_not_sent_again(
+    tmp_path: Path, tiny_plan, code: int, why: str
+) -> None:
+    refusing = Federation(tmp_path, tiny_plan, [code])
+    with pytest.raises(WireError, match=why) as caught:
+        refusing.run()
+    assert "site 'ada'" in str(caught.value)
+    assert "lost" not in str(caught.value), "a reason from outside is not repeated"
+    assert len(refusing.grid.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("doe_jane.png is torn"), DataError),
+        (EgressRefused("doe_jane.png"), EgressRefused),
+        (FileNotFoundError("doe_jane.png"), WardroundError),
+    ],
+)
+def test_an_error_at_a_site_arrives_as_its_class_alone(
+    federation: Federation, error: Exception, kind: type[WardroundError]
+) -> None:
+    def fail(order, link):
+        raise error
+
+    federation.sites["ada"].evaluate = fail
+    with pytest.raises(kind, match=f"status {kind.exit_status}") as caught:
+        federation.run()
+    assert type(caught.value) is kind
+    (message,) = federation.grid.sent
+    reply = federation.grid._apps["ada"](message, None)
+    assert b"doe_jane" not in b"".join(r.deflate() for r in reply.content.values())
+
+
+def test_every_class_of_errors_can_arrive() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert {kind.exit_status for kind in kinds} == set(ERRORS)
+    assert all(ERRORS[status].exit_status == status for status in ERRORS)
+
+
+def test_a_site_that_ends_without_a_report_is_an_error(federation: Federation) -> None:
+    federation.sites["ada"].evaluate = lambda order, link: None
+    with pytest.raises(WireError, match="status 7"):
+        federation.run()
+
+
+def test_the_answer_to_another_order_is_refused(federation: Federation) -> None:
+    app = federation.grid._apps["ada"]
+    answers = []
+
+    def first_answer_again(message, context):
+        answers.append(app(message, context))
+        return answers[0]
+
+    federation.grid._apps = federation.grid._apps | {"ada": first_answer_again}
+    with pytest.raises(WireError, match="answered another order"):
+        federation.run()
+
+
+def test_a_site_that_is_away_is_waited_for(federation: Federation) -> None:
+    names, federation.grid.names = federation.grid.names, []
+
+    def come_back() -> None:
+        if len(federation.slept) == 6:
+            federation.grid.names = names
+
+    federation.on_sleep = come_back
+    assert federation.run().is_complete
+    assert federation.slept == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
+
+
+def test_a_name_that_two_nodes_have_is_nobodys(federation: Federation) -> None:
+    federation.grid.names = ["ada", "ada", "ben", "cai"]
+    with pytest.raises(IdentityError, match="2 SuperNodes are registered as 'ada'"):
+        federation.run()
