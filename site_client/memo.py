@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-FORMAT = "wardround.memo.2"
+FORMAT = "wardround.memo.3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,9 @@ class _Coordinator:
         self.requests: list[wire.HeartbeatRequest] = []
         self.beaten = Event()
         self.stub = SimpleNamespace(Heartbeat=SimpleNamespace(future=self._beat))
-        self.connection = SimpleNamespace(explain=self._explain, call=lambda what, act: act())
+        self.connection = SimpleNamespace(
+            explain=self._explain, call=lambda what, act: act(), on_answer=lambda: None
+        )
         self._refusal = refusal
 
     def next_order(self) -> wire.NextOrderResponse:
