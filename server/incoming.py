@@ -44,7 +44,11 @@ class Incoming:
             self.close()
             raise
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunks) -> None:
+        for chunk in chunks:
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
         """Add the next bytes.
 
         Raises:

@@ -120,10 +120,32 @@ def part_ref(name: str, data: bytes) -> PartRef:
     return PartRef(name=name, digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-def chunks_of(data: bytes) -> Iterator[bytes]:
-    """Yield `data` in chunks of 1 MiB."""
-    for start in range(0, len(data), CHUNK_BYTES):
+def chunks_of(data: bytes, offset: int = 0) -> Iterator[bytes]:
+    """Yield `data` from `offset` on in chunks of 1 MiB."""
+    for start in range(offset, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
+
+
+def verified(part: PartRef, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `chunks` and check, when they end, that they were the file of `part`.
+
+    Raises:
+        CheckpointError: After the last chunk, or as soon as there are too many bytes.
+    """
+    sha256, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > part.size_bytes:
+            break
+        sha256.update(chunk)
+        yield chunk
+    if size != part.size_bytes or sha256.hexdigest() != part.digest:
+        more = "more than " if size > part.size_bytes else ""
+        raise CheckpointError(
+            f"part '{part.name}': {more}{min(size, part.size_bytes)} bytes arrived with digest "
+            f"{sha256.hexdigest()}, expected {part.size_bytes} with {part.digest}. "
+            f"Send the part again."
+        )
 
 
 def read_header(data: bytes | Path) -> tuple[TensorSpec, ...]:
