@@ -30,9 +30,7 @@ def issue(root: Path, role: Role, name: str) -> Path:
 
 
 @contextmanager
-def running(
-    target: Callable[..., None], *arguments: Any
-) -> Iterator[tuple[BaseProcess, Pipe]]:
+def running(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[BaseProcess, Pipe]]:
     """Run `target(*arguments, pipe)` in a process of its own; yield it and the pipe's other end."""
     here, there = _processes.Pipe()
     process = _processes.Process(target=target, args=(*arguments, there), daemon=True)
@@ -47,7 +45,6 @@ def running(
 
 def serve_study(study: Path, credentials: Path, pipe: Pipe) -> None:
     """Be the coordinator; send the port through `pipe`."""
-    bytearray(16 << 20)
     serve(study, read_credentials(credentials), "127.0.0.1:0", on_listening=pipe.send)
 
 

@@ -47,10 +47,13 @@ class Bare:
     """The site's end of the bare stream."""
 
     def __init__(self, port: int, own: Credentials) -> None:
-        bytearray(16<<20)
+        bytearray(4 << 20)
         secure = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
         channel = grpc.secure_channel(f"127.0.0.1:{port}", secure)
-        self._down, self._up = channel.unary_stream(_DOWN, response_deserializer=w.FetchResponse.FromString), channel.stream_unary(_UP, request_serializer=w.DeliverRequest.SerializeToString)
+        self._down, self._up = (
+            channel.unary_stream(_DOWN, response_deserializer=w.FetchResponse.FromString),
+            channel.stream_unary(_UP, request_serializer=w.DeliverRequest.SerializeToString),
+        )
 
     def fetch(self) -> int:
         return sum(len(m.chunk) for m in self._down(b""))
@@ -61,7 +64,7 @@ class Bare:
 
 def serve_bare(data_path: Path, credentials: Path, pipe: Pipe) -> None:
     """Be the bare server; send the port through `pipe`."""
-    bytearray(16<<20)
+    bytearray(4 << 20)
     own, chunks = read_credentials(credentials), list(chunks_of(data_path.read_bytes()))
 
     async def down(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
@@ -76,8 +79,12 @@ def serve_bare(data_path: Path, credentials: Path, pipe: Pipe) -> None:
     async def run() -> None:
         server = grpc.aio.server()
         handlers = {
-            "Down": grpc.unary_stream_rpc_method_handler(down, response_serializer=w.FetchResponse.SerializeToString),
-            "Up": grpc.stream_unary_rpc_method_handler(up, request_deserializer=w.DeliverRequest.FromString),
+            "Down": grpc.unary_stream_rpc_method_handler(
+                down, response_serializer=w.FetchResponse.SerializeToString
+            ),
+            "Up": grpc.stream_unary_rpc_method_handler(
+                up, request_deserializer=w.DeliverRequest.FromString
+            ),
         }
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("bare.Stream", handlers),)
@@ -101,6 +108,7 @@ class Measured:
         self.site_id, self._bare, self.times, self._after = site_id, bare, times, after
 
     def visit(self, data: bytes, link: CoordinatorLink) -> None:
+        print("before", self.rss(), flush=True)
         order = codec.decode_visit_order(data)
         parent = {part.name: part for part in order.parent.parts}
         with self._timing("fetch"):
@@ -145,7 +153,13 @@ class Measured:
         @contextlib.contextmanager
         def t():
             s = time.perf_counter()
+            c = Measured.cpu()
             yield
+            e = Measured.cpu()
+            print(
+                f"{what:14s} wall {time.perf_counter() - s:.2f} cpu of servers {e[0] - c[0]:.2f} site {e[1] - c[1]:.2f} sum {sum(e) - sum(c):.2f}",
+                flush=True,
+            )
             self.times.setdefault(what, []).append(time.perf_counter() - s)
 
         return t()
@@ -155,6 +169,11 @@ def safetensors(name: str, count: int) -> bytes:
     header = f'{{"{name}":{{"dtype":"F32","shape":[{count}],"data_offsets":[0,{4 * count}]}}}}'
     header += " " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header.encode() + bytes(4 * count)
+
+
+def cpu_of(pid):
+    f = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(f[11]) + int(f[12])) / 100
 
 
 def main() -> None:
@@ -193,10 +212,15 @@ def main() -> None:
         times: dict[str, list[float]] = {}
         with (
             running(serve_study, root / "study", hub) as (coordinator, port),
-            running(serve_bare, root / "bare", hub) as (_, bare_port),
+            running(serve_bare, root / "bare", hub) as (bareproc, bare_port),
         ):
             address = f"127.0.0.1:{port.recv()}"
             bare = Bare(bare_port.recv(), own[sites[0]])
+
+            Measured.cpu = staticmethod(
+                lambda: (cpu_of(coordinator.pid) + cpu_of(bareproc.pid), cpu_of("self"))
+            )
+            Measured.rss = staticmethod(lambda: resident_mib(coordinator.pid))
 
             def after(digest):
                 (root / "study/checkpoints/sha256" / digest[:2] / digest[2:]).unlink()

@@ -18,6 +18,7 @@ from wardround.server import study_folder
 from wardround.server.presence import Presence
 from wardround.server.service import MAX_MESSAGE_BYTES, SERVICE_NAME, Service, offer
 from wardround.server.state import StudyState
+from wardround.shared.allocator import keep_freed_memory
 from wardround.shared.errors import IdentityError, JournalError, UsageError
 from wardround.shared.identity import Credentials, Role, identity_of
 from wardround.shared.messages import Progress
@@ -82,6 +83,7 @@ def serve(
             f"'{directory}' holds no study. Create one (wardround study create STUDY.toml "
             f"--out {directory}), or name another folder."
         )
+    keep_freed_memory()
     with study_folder.hold(directory, on_progress=on_progress) as (relay, store):
         study_folder.verify_last_checkpoint(relay, store)
         presence = Presence(HEARTBEAT_S, on_change=on_presence)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from wardround.server.incoming import Incoming
 from wardround.server.leases import Leases
 from wardround.server.presence import Presence
 from wardround.server.relay import AwaitedPart, Relay
@@ -32,11 +33,13 @@ from wardround.shared.errors import (
     WireError,
 )
 from wardround.shared.identity import Identity, Role, identity_of
+from wardround.shared.tensor_check import TensorCheck
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 SERVICE_NAME: str = wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 MAX_MESSAGE_BYTES = 2 * CHUNK_BYTES  # a chunk and its frame, or any message beside it
+MAX_WAITING = 4  # chunks that arrived while others are written
 MAX_ERROR_CHARACTERS = 2000  # an error travels in a header, where 8 KiB are allowed in all
 
 log = logging.getLogger(__name__)
@@ -82,7 +85,7 @@ class Service(wire_grpc.RelayServiceServicer):
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
         self._leases = Leases()
         self._state_thread = ThreadPoolExecutor(1, thread_name_prefix="study")
-        self._byte_threads = ThreadPoolExecutor(4, thread_name_prefix="bytes")
+        self._byte_threads = ThreadPoolExecutor(2, thread_name_prefix="bytes")
         self._moved_on = asyncio.Event()
         self._told: set[str] = set()
         self.failure: JournalError | None = None
@@ -188,35 +191,45 @@ class Service(wire_grpc.RelayServiceServicer):
             awaited = await self._on_study(partial(self._awaited, caller, header))
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.DeliverResponse()
-            receive = partial(self._store.receive, awaited.part, header.offset)
-            incoming = await self._on_bytes(receive)
-            # Chunks are hashed and written while the next ones arrive.
-            writing: asyncio.Future[None] | None = None
-            batch: list[bytes] = []
+            check = TensorCheck(awaited.part, awaited.expected)
+            incoming = await self._on_bytes(
+                partial(self._store.receive, awaited.part, header.offset, check=check)
+            )
             try:
-                async for message in request_iterator:
-                    chunk = message.chunk
-                    if not 0 < len(chunk) <= CHUNK_BYTES:
-                        raise WireError(
-                            f"a chunk of {len(chunk)} bytes arrived, expected 1 to "
-                            f"{CHUNK_BYTES}. Both sides must run the same release."
-                        )
-                    batch.append(chunk)
-                    if len(batch) < 8:
-                        continue
-                    if writing is not None:
-                        await writing
-                    writing, batch = self._on_bytes(partial(incoming.write, batch)), []
-                if writing is not None:
-                    await writing
-                await self._on_bytes(partial(incoming.write, batch))
-                await self._on_bytes(partial(self._store.adopt, incoming, check=awaited.check))
+                await self._take_in(request_iterator, incoming)
+                await self._on_bytes(partial(self._store.adopt, incoming))
             finally:
                 incoming.close()
-                if writing is not None:
-                    await asyncio.wait([writing])
-                    writing.exception()  # raised above, or of no interest to a caller who left
             return wire.DeliverResponse()
+
+    async def _take_in(
+        self, requests: AsyncIterator[wire.DeliverRequest], incoming: Incoming
+    ) -> None:
+        """Write chunks while the next ones arrive; those that arrived meanwhile go together."""
+        arrived: list[bytes] = []
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for message in requests:
+                chunk = message.chunk
+                if not 0 < len(chunk) <= CHUNK_BYTES:
+                    raise WireError(
+                        f"a chunk of {len(chunk)} bytes arrived, expected 1 to {CHUNK_BYTES}. "
+                        f"Both sides must run the same release."
+                    )
+                arrived.append(chunk)
+                if writing is not None and (writing.done() or len(arrived) == MAX_WAITING):
+                    await writing
+                    writing = None
+                if writing is None:
+                    writing = self._on_bytes(partial(_write_all, incoming, arrived))
+                    arrived = []
+        finally:
+            if writing is not None:
+                await asyncio.wait([writing])
+                writing.exception()  # raised below, or of no interest to a caller who left
+        if writing is not None:
+            await writing
+        await self._on_bytes(partial(_write_all, incoming, arrived))
 
     async def Commit(self, request: wire.CommitRequest, context: _Context) -> wire.CommitResponse:
         """End a visit."""
@@ -316,6 +329,11 @@ class Service(wire_grpc.RelayServiceServicer):
 def offer(service: Service, server: grpc.aio.Server) -> None:
     """Have `server` answer for `service`."""
     wire_grpc.add_RelayServiceServicer_to_server(service, server)
+
+
+def _write_all(incoming: Incoming, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        incoming.write(chunk)
 
 
 def _identify(context: _Context, revoked: frozenset[int]) -> Identity:

@@ -5,7 +5,6 @@ download and an upload at their last byte, a visit at its last finished phase, a
 coordinator does not know by asking whether the same order is still due.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import grpc
 
+from wardround.shared.allocator import keep_freed_memory
 from wardround.shared.checkpoint import Manifest, chunks_of
 from wardround.shared.errors import (
     CheckpointError,
@@ -61,6 +61,7 @@ def work(
         WardroundError: Whatever stopped the site, or what the coordinator refused.
     """
     _expect_holder(credentials, site_id)
+    keep_freed_memory()
     coordinator = _Coordinator(connection)
     terms = coordinator.register(plan, manifest)
     log.info("registered with study %s", terms.study_id)
