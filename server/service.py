@@ -22,6 +22,7 @@ from wardround.server.leases import Leases
 from wardround.server.presence import Presence
 from wardround.server.relay import AwaitedPart, Relay
 from wardround.server.store import ArtefactStore
+from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import (
     CheckpointError,
@@ -165,8 +166,11 @@ class Service(wire_grpc.RelayServiceServicer):
 
             part = await self._on_study(find)
             # Reading a chunk here takes less time than asking another thread for it.
-            for chunk in self._store.read(part, request.offset):
-                yield wire.FetchResponse(chunk=chunk)
+            try:
+                for chunk in self._store.read(part, request.offset):
+                    yield wire.FetchResponse(chunk=chunk)
+            finally:
+                return_freed_memory()
 
     async def Offer(self, request: wire.OfferRequest, context: _Context) -> wire.OfferResponse:
         """Say how much of an announced part is here."""
@@ -200,6 +204,7 @@ class Service(wire_grpc.RelayServiceServicer):
                 await self._on_bytes(partial(self._store.adopt, incoming))
             finally:
                 incoming.close()
+                return_freed_memory()
             return wire.DeliverResponse()
 
     async def _take_in(

@@ -24,8 +24,10 @@ from wardround.server.loop import run
 from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
 from wardround.shared import plan as plans
+from wardround.shared.checkpoint import chunks_of
 from wardround.shared.identity import Role, read_credentials
 from wardround.site_client.connection import Connection
+from wardround.site_client import dial
 from wardround.site_client.dial import work
 
 SITES = ["runmc", "bmc", "hk", "i2cvb", "ucl", "bidmc"]
@@ -297,14 +299,15 @@ class _SuicidalLink:
     def progress(self, message):
         self._link.progress(message)
 
-    def deliver(self, announcement, part_name, chunks):
-        def some():
-            for number, chunk in enumerate(chunks):
-                if number:
+    def deliver(self, announcement, part_name, data):
+        def some(*arguments):
+            for number, chunk in enumerate(chunks_of(*arguments)):
+                if number:  # the first one is on its way
                     self._die_at("deliver")
                 yield chunk
 
-        self._link.deliver(announcement, part_name, list(some()))
+        dial.chunks_of = some
+        self._link.deliver(announcement, part_name, data)
 
     def commit(self, report, upload):
         self._die_at("commit")
