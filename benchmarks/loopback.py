@@ -18,7 +18,7 @@ _processes = get_context("spawn")  # each process is as it would be on a machine
 
 
 def issue(root: Path, role: Role, name: str) -> Path:
-    """Return a folder of new credentials of the authority under `root`, which is made if need be."""
+    """Return a folder of new credentials of the authority under `root`, made where missing."""
     now, ca = datetime.now(UTC), root / "ca"
     authority = Authority(ca) if ca.exists() else init(ca, "loopback", now=now)
     hosts = ("127.0.0.1",) if role is Role.COORDINATOR else ()

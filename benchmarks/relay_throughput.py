@@ -104,6 +104,7 @@ class Table:
         self._hops: list[dict[str, float]] = []
 
     def add(self, times: dict[str, float]) -> None:
+        """Take and print the seconds of one hop."""
         self._hops.append(times)
         now, most = resident_mib(self._coordinator)
         cells = "".join(f"{times[column]:14.2f}" for column in COLUMNS)
@@ -111,6 +112,7 @@ class Table:
         print(f"{now:6.0f} {most:4.0f}", flush=True)
 
     def print_medians(self) -> None:
+        """Print what it comes to."""
         ratios = zip(*(_ratios(times) for times in self._hops), strict=True)
         fetched, delivered = (median(column) for column in ratios)
         print(f"median of {len(self._hops)} hops: fetched {fetched:.2f}, delivered {delivered:.2f}")

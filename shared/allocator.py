@@ -1,9 +1,9 @@
 """What the C library does with memory that chunks have passed through: kept while more come.
 
-Left alone, glibc gives each freed block of 1 MiB back to the system, and each new one is filled with
-zeros page by page, which takes more time than the transfer does. Told to keep such blocks, it never
-gives back those that lie below a small one in use, so a process that runs for weeks would grow.
-Both are said here; other C libraries have neither habit and are left alone.
+Left alone, glibc gives each freed block of 1 MiB back to the system, and each new one is filled
+with zeros page by page, which takes more time than the transfer does. Told to keep such blocks, it
+never gives back those that lie below a small one in use, so a process that runs for weeks would
+grow. Both are said here; other C libraries have neither habit and are left alone.
 """
 
 import ctypes
