@@ -1,6 +1,7 @@
 """What a caller is told when something breaks inside; no network."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wardround.server.presence import Presence
-from wardround.server.service import Service
+from wardround.server.service import MAX_WAITING, Service
 from wardround.server.state import fold
 from wardround.shared.errors import JournalError
 from wardround.shared.identity import Role, uri_of
@@ -114,3 +115,46 @@ def test_who_cannot_be_identified_is_refused(world, shown, revoked, words: str) 
     code, text, _ = answer(world, ValueError("not reached"), _Context(*shown), revoked)
     assert code is grpc.StatusCode.UNAUTHENTICATED
     assert words in text
+
+
+class _SlowDisk:
+    """A partial file that is written to as slowly as the test likes."""
+
+    def __init__(self) -> None:
+        self.may_go_on, self.num_written = threading.Event(), 0
+
+    def write(self, chunk: bytes) -> None:
+        assert self.may_go_on.wait(10)
+        self.num_written += 1
+
+
+def test_no_more_chunks_are_taken_in_than_may_wait(world) -> None:
+    """However large a part is and however slow the disk, few chunks are in memory."""
+    disk, num_sent = _SlowDisk(), 0
+
+    async def requests():
+        nonlocal num_sent
+        while num_sent < 50:
+            num_sent += 1
+            yield wire.DeliverRequest(chunk=b"x")
+
+    async def take_in() -> int:
+        service = Service(
+            _Broken(fold(world.events()[:1]), ValueError()),
+            None,
+            Presence(10),
+            revoked=frozenset,
+            poll_s=0,
+            heartbeat_s=10,
+        )
+        taking = asyncio.create_task(service._take_in(requests(), disk))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        held = num_sent
+        disk.may_go_on.set()
+        await taking
+        service.close()
+        return held
+
+    assert asyncio.run(take_in()) == 1 + MAX_WAITING  # one is being written
+    assert disk.num_written == num_sent == 50
