@@ -15,7 +15,7 @@ from wardround.deploy.report_page import Example, Gallery, Pictures
 from wardround.server.state import StudyState
 from wardround.server.store import ArtefactStore
 from wardround.shared import seeds
-from wardround.shared.checkpoint import PROMPT
+from wardround.shared.checkpoint import PROMPT, verified
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
@@ -49,7 +49,9 @@ def draw(
 ) -> Pictures:
     """Return the pictures of a finished study, the same for the same study."""
     is_mock = plan.simulation.mock is not None
-    parts = {part.name: b"".join(store.read(part)) for part in state.checkpoint.parts}
+    parts = {
+        part.name: b"".join(verified(part, store.read(part))) for part in state.checkpoint.parts
+    }
     return Pictures(
         galleries=_galleries(plan, parts, sites, is_mock=is_mock),
         examples=_examples(plan, parts, sites) if is_mock else (),

@@ -14,7 +14,7 @@ from wardround.server import study_folder
 from wardround.server.events import IN_PROCESS
 from wardround.server.order import Order
 from wardround.server.relay import Relay
-from wardround.shared.checkpoint import Manifest
+from wardround.shared.checkpoint import Manifest, chunks_of
 from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.link import SiteGateway
 from wardround.shared.messages import PartRef, Progress
@@ -68,8 +68,8 @@ class _RelayLink:
     def progress(self, message: bytes) -> None:
         self._relay.progress(self._site_id, message)
 
-    def deliver(self, announcement: bytes, part_name: str, chunks: Iterator[bytes]) -> None:
-        self._relay.deliver(self._site_id, announcement, part_name, chunks)
+    def deliver(self, announcement: bytes, part_name: str, data: bytes) -> None:
+        self._relay.deliver(self._site_id, announcement, part_name, chunks_of(data))
 
     def commit(self, report: bytes, upload: bytes) -> None:
         self._relay.commit(self._site_id, report, upload)

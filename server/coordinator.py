@@ -21,6 +21,7 @@ from wardround.server.presence import Presence
 from wardround.server.service import MAX_MESSAGE_BYTES, Service
 from wardround.server.state import StudyState
 from wardround.server.study_service import StudyService
+from wardround.shared.allocator import keep_freed_memory
 from wardround.shared.errors import IdentityError, JournalError, UsageError
 from wardround.shared.identity import Credentials, Role, identity_of
 
@@ -83,6 +84,7 @@ def serve(
             f"'{directory}' holds no study. Create one (wardround study create STUDY.toml "
             f"--out {directory}), or name another folder."
         )
+    keep_freed_memory()
     with study_folder.hold(directory) as (relay, store):
         study_folder.verify_last_checkpoint(relay, store)
 

@@ -1,7 +1,8 @@
 """A part on its way in: what arrived stays on the disk when the sender is cut off.
 
 The file is named by the digest it is to have, so a sender that comes back, to this process or to
-the next one, goes on where it was cut. Bytes are hashed as they arrive.
+the next one, goes on where it was cut. Bytes are hashed and looked at as they arrive and are on
+their way to the disk before the last one is here, so that the end is quick.
 """
 
 import hashlib
@@ -11,7 +12,9 @@ from threading import Lock
 
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
+from wardround.shared.files import STRETCH_BYTES, pass_through
 from wardround.shared.messages import PartRef
+from wardround.shared.tensor_check import TensorCheck
 
 
 class Incoming:
@@ -20,6 +23,7 @@ class Incoming:
     Args:
         path: The partial file; made when it does not exist, its folder must exist.
         part: What the bytes must be in the end.
+        check: New; is shown every byte.
         offset: Where to go on; what lies behind it is cut off.
 
     Raises:
@@ -27,9 +31,10 @@ class Incoming:
         WireError: Fewer than `offset` bytes are there.
     """
 
-    def __init__(self, path: Path, part: PartRef, offset: int) -> None:
+    def __init__(self, path: Path, part: PartRef, check: TensorCheck, offset: int) -> None:
         self.path = path
         self.part = part
+        self._check = check
         self._lock = Lock()
         self._sha256 = hashlib.sha256()
         self._size = 0
@@ -59,18 +64,19 @@ class Incoming:
                     f"part '{self.part.name}': more than the announced {self.part.size_bytes} "
                     f"bytes arrived. Announce what is sent and send the part again."
                 )
-            self._sha256.update(chunk)
+            self._look_at(chunk)
             try:
                 _write_all(self._file, chunk)
+                if self._size % STRETCH_BYTES < len(chunk):
+                    pass_through(self._file, self._size)
             except OSError as error:
                 raise _cannot_be_written(self.part, self.path, error) from error
-            self._size += len(chunk)
 
     def finish(self) -> None:
         """Check that the file is the announced one and bring it to the disk.
 
         Raises:
-            CheckpointError: It is not; nothing of it is kept.
+            CheckpointError: It is not, or holds what it may not; nothing of it is kept.
             ConnectionLost: Bytes are missing still, or another connection has begun to send the
                 same part; what arrived is kept.
         """
@@ -89,6 +95,11 @@ class Incoming:
                     f"part '{self.part.name}': {self._size} bytes arrived with digest {digest}, "
                     f"expected {self.part.digest}. Send the part again from its first byte."
                 )
+            try:
+                self._check.finish()
+            except CheckpointError:
+                self.path.unlink(missing_ok=True)
+                raise
             try:
                 os.fsync(self._file)
             except OSError as error:
@@ -111,8 +122,12 @@ class Incoming:
         os.ftruncate(self._file, offset)
         while self._size < offset:
             chunk = os.read(self._file, min(CHUNK_BYTES, offset - self._size))
-            self._sha256.update(chunk)
-            self._size += len(chunk)
+            self._look_at(chunk)
+
+    def _look_at(self, chunk: bytes) -> None:
+        self._sha256.update(chunk)
+        self._check.update(chunk)
+        self._size += len(chunk)
 
     def _expect_open(self) -> None:
         if not self._is_open:

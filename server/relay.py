@@ -7,7 +7,6 @@ journalled, and only then does the study's state move on. What a site repeats ch
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from wardround.server import absence, acceptance, changes, events
 from wardround.server.events import Event
@@ -31,6 +30,7 @@ from wardround.shared.errors import CheckpointError, JournalError, StaleLease, W
 from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
+from wardround.shared.tensor_check import TensorCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class AwaitedPart:
 
     Attributes:
         part: What its bytes must be.
-        check: Raises `CheckpointError` for a file that is not what the manifest allows.
+        expected: The tensors it must hold.
         announced: All parts of the announcement.
     """
 
     part: PartRef
-    check: Callable[[Path], None]
+    expected: tuple[TensorSpec, ...]
     announced: tuple[PartRef, ...]
 
 
@@ -135,7 +135,7 @@ class Relay:
         checkpoint.verify_parts(ref, expected)
         for part in ref.parts:
             chunks = checkpoint.chunks_of(genesis[part.name])
-            self._store.put(part, chunks, check=_part_check(part, expected[part.name]))
+            self._store.put(part, chunks, check=TensorCheck(part, expected[part.name]))
         self._happened(
             events.StudyCreated(
                 plan=plan.canonical().decode(),
@@ -218,7 +218,7 @@ class Relay:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
 
         Raises:
-            CheckpointError: The file is gone or damaged.
+            CheckpointError: The file is gone or cannot be read.
             WireError: The site has no order with this part.
         """
         if part not in self._ordered_parts(site_id):
@@ -266,7 +266,8 @@ class Relay:
         """
         awaited = self.awaited_part(site_id, announcement, part_name)
         if awaited is not None:
-            self._store.put(awaited.part, chunks, check=awaited.check)
+            check = TensorCheck(awaited.part, awaited.expected)
+            self._store.put(awaited.part, chunks, check=check)
 
     def awaited_part(self, site_id: str, announcement: bytes, part_name: str) -> AwaitedPart | None:
         """Check an announcement and return the part meant; None where it is committed already.
@@ -283,8 +284,7 @@ class Relay:
         parts = upload.checkpoint.parts
         for part in parts:
             if part.name == part_name:
-                check = _part_check(part, expected[part_name])
-                return AwaitedPart(part=part, check=check, announced=parts)
+                return AwaitedPart(part=part, expected=expected[part_name], announced=parts)
         raise WireError(
             f"site '{site_id}' delivers part {ascii(part_name)[:80]}, which its announcement does "
             f"not list. Both sides must run the same release."
@@ -364,10 +364,6 @@ def _not_ordered(site_id: str, what: str) -> WireError:
         f"site '{site_id}' asked for part {ascii(what)[:80]}, which is not of an order of its own. "
         f"A site may fetch the checkpoint it is asked to work on."
     )
-
-
-def _part_check(part: PartRef, expected: tuple[TensorSpec, ...]) -> Callable[[Path], None]:
-    return lambda path: checkpoint.verify_part(part, path, expected)
 
 
 def _plan_of(state: StudyState) -> StudyPlan:

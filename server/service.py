@@ -18,19 +18,23 @@ import grpc
 
 from wardround.server.admission import Context as _Context
 from wardround.server.admission import caller_of
+from wardround.server.incoming import Incoming
 from wardround.server.live_study import LiveStudy
 from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
 from wardround.server.state import MakeVisit
 from wardround.server.store import ArtefactStore
+from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import IdentityError, WireError
 from wardround.shared.identity import Identity, Role
+from wardround.shared.tensor_check import TensorCheck
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 SERVICE_NAME: str = wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 MAX_MESSAGE_BYTES = 2 * CHUNK_BYTES  # a chunk and its frame, or any message beside it
+MAX_WAITING = 4  # chunks that arrived while others are written
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -53,7 +57,7 @@ class Service(wire_grpc.RelayServiceServicer):
         self._relay, self._presence, self._leases = study.relay, study.presence, study.leases
         self._on_study = study.run
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
-        self._byte_threads = ThreadPoolExecutor(4, thread_name_prefix="bytes")
+        self._byte_threads = ThreadPoolExecutor(2, thread_name_prefix="bytes")
 
     def close(self) -> None:
         """End the threads; after the server has stopped."""
@@ -129,12 +133,12 @@ class Service(wire_grpc.RelayServiceServicer):
                 return self._relay.ordered_part(caller.name, request.part_digest)
 
             part = await self._on_study(find)
-            chunks = self._store.read(part, request.offset)
-            # The next chunk is read from the disk while this one is sent.
-            coming = self._on_bytes(partial(next, chunks, None))
-            while (chunk := await coming) is not None:
-                coming = self._on_bytes(partial(next, chunks, None))
-                yield wire.FetchResponse(chunk=chunk)
+            # Reading a chunk here takes less time than asking another thread for it.
+            try:
+                for chunk in self._store.read(part, request.offset):
+                    yield wire.FetchResponse(chunk=chunk)
+            finally:
+                return_freed_memory()
 
     async def Offer(self, request: wire.OfferRequest, context: _Context) -> wire.OfferResponse:
         """Say how much of an announced part is here."""
@@ -159,29 +163,46 @@ class Service(wire_grpc.RelayServiceServicer):
             awaited = await self._on_study(partial(self._awaited, caller, header))
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.DeliverResponse()
-            receive = partial(self._store.receive, awaited.part, header.offset)
-            incoming = await self._on_bytes(receive)
-            # A chunk is hashed and written while the next one arrives.
-            writing: asyncio.Future[None] | None = None
+            check = TensorCheck(awaited.part, awaited.expected)
+            incoming = await self._on_bytes(
+                partial(self._store.receive, awaited.part, header.offset, check=check)
+            )
             try:
-                async for message in request_iterator:
-                    if not 0 < len(message.chunk) <= CHUNK_BYTES:
-                        raise WireError(
-                            f"a chunk of {len(message.chunk)} bytes arrived, expected 1 to "
-                            f"{CHUNK_BYTES}. Both sides must run the same release."
-                        )
-                    if writing is not None:
-                        await writing
-                    writing = self._on_bytes(partial(incoming.write, message.chunk))
-                if writing is not None:
-                    await writing
-                await self._on_bytes(partial(self._store.adopt, incoming, check=awaited.check))
+                await self._take_in(request_iterator, incoming)
+                await self._on_bytes(partial(self._store.adopt, incoming))
             finally:
                 incoming.close()
-                if writing is not None:
-                    await asyncio.wait([writing])
-                    writing.exception()  # raised above, or of no interest to a caller who left
+                return_freed_memory()
             return wire.DeliverResponse()
+
+    async def _take_in(
+        self, requests: AsyncIterator[wire.DeliverRequest], incoming: Incoming
+    ) -> None:
+        """Write chunks while the next ones arrive; those that arrived meanwhile go together."""
+        arrived: list[bytes] = []
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for message in requests:
+                chunk = message.chunk
+                if not 0 < len(chunk) <= CHUNK_BYTES:
+                    raise WireError(
+                        f"a chunk of {len(chunk)} bytes arrived, expected 1 to {CHUNK_BYTES}. "
+                        f"Both sides must run the same release."
+                    )
+                arrived.append(chunk)
+                if writing is not None and (writing.done() or len(arrived) == MAX_WAITING):
+                    await writing
+                    writing = None
+                if writing is None:
+                    writing = self._on_bytes(partial(_write_all, incoming, arrived))
+                    arrived = []
+        finally:
+            if writing is not None:
+                await asyncio.wait([writing])
+                writing.exception()  # raised below, or of no interest to a caller who left
+        if writing is not None:
+            await writing
+        await self._on_bytes(partial(_write_all, incoming, arrived))
 
     async def Commit(self, request: wire.CommitRequest, context: _Context) -> wire.CommitResponse:
         """End a visit."""
@@ -248,6 +269,11 @@ class Service(wire_grpc.RelayServiceServicer):
 def offer(service: Service, server: grpc.aio.Server) -> None:
     """Have `server` answer for `service`."""
     wire_grpc.add_RelayServiceServicer_to_server(service, server)
+
+
+def _write_all(incoming: Incoming, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        incoming.write(chunk)
 
 
 def _expect_role(caller: Identity, roles: tuple[Role, ...], sites: tuple[str, ...]) -> None:

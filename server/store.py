@@ -8,15 +8,16 @@ chunks; a part is never held in memory.
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
 from wardround.server.incoming import Incoming
-from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.shared.checkpoint import CHUNK_BYTES, verified
 from wardround.shared.errors import CheckpointError
-from wardround.shared.files import fsync_folder
+from wardround.shared.files import STRETCH_BYTES, fsync_folder, pass_through, will_need
 from wardround.shared.messages import PartRef
+from wardround.shared.tensor_check import TensorCheck
 
 _INCOMING = ".incoming-"
 
@@ -48,20 +49,22 @@ class ArtefactStore:
         """Return whether the file of `part` is here and has its digest; reads all of it."""
         return self.has(part) and _digest_of_file(self.path(part.digest)) == part.digest
 
-    def put(self, part: PartRef, chunks: Iterable[bytes], *, check: Callable[[Path], None]) -> None:
+    def put(self, part: PartRef, chunks: Iterable[bytes], *, check: TensorCheck) -> None:
         """Take in a part; on any error the store is as it was before.
 
         Args:
             part: What the bytes must be.
             chunks: The bytes in order; not read when the file is here already and whole.
-            check: Called with the complete file before it gets its name; raises to refuse it.
+            check: New; is shown every byte before the file gets its name.
 
         Raises:
-            CheckpointError: The bytes are not the announced ones, or cannot be written.
+            CheckpointError: The bytes are not the announced ones, refused, or cannot be written.
         """
         path = self.path(part.digest)
         if self.is_whole(part):
-            check(path)
+            for chunk in self.read(part):
+                check.update(chunk)
+            check.finish()
             return
         try:
             _make_folder(path.parent)
@@ -69,10 +72,12 @@ class ArtefactStore:
             incoming = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    _copy(part, chunks, file.write)
+                    for chunk in verified(part, chunks):
+                        check.update(chunk)
+                        file.write(chunk)
+                    check.finish()
                     file.flush()
                     os.fsync(file.fileno())
-                check(incoming)
                 incoming.replace(path)
                 fsync_folder(path.parent)
             finally:
@@ -90,8 +95,13 @@ class ArtefactStore:
         path = self._partial / part.digest
         return path.stat().st_size if path.is_file() else 0
 
-    def receive(self, part: PartRef, offset: int) -> Incoming:
+    def receive(self, part: PartRef, offset: int, *, check: TensorCheck) -> Incoming:
         """Begin to take in a part, or go on at `offset`; whoever sends it already is cut off.
+
+        Args:
+            part: What the bytes must be.
+            offset: How many of them are here.
+            check: New; is shown every byte, those that are here too.
 
         Raises:
             CheckpointError: The partial file cannot be opened.
@@ -101,16 +111,12 @@ class ArtefactStore:
             if part.digest in self._receiving:
                 self._receiving.pop(part.digest).close()
             _make_folder(self._partial)
-            incoming = Incoming(self._partial / part.digest, part, offset)
+            incoming = Incoming(self._partial / part.digest, part, check, offset)
             self._receiving[part.digest] = incoming
         return incoming
 
-    def adopt(self, incoming: Incoming, *, check: Callable[[Path], None]) -> None:
+    def adopt(self, incoming: Incoming) -> None:
         """Give a part that has arrived its name; when this returns, it is on the disk.
-
-        Args:
-            incoming: From `receive`.
-            check: Called with the complete file before it gets its name; raises to refuse it.
 
         Raises:
             CheckpointError: The bytes are not the announced ones, or refused; none are kept.
@@ -119,11 +125,6 @@ class ArtefactStore:
         """
         incoming.finish()
         path = self.path(incoming.part.digest)
-        try:
-            check(incoming.path)
-        except CheckpointError:
-            incoming.path.unlink(missing_ok=True)
-            raise
         try:
             _make_folder(path.parent)
             incoming.path.replace(path)
@@ -147,31 +148,29 @@ class ArtefactStore:
                     path.unlink(missing_ok=True)
 
     def read(self, part: PartRef, offset: int = 0) -> Iterator[bytes]:
-        """Yield the bytes of a part from `offset` on in chunks of 1 MiB.
+        """Yield the bytes of a part from `offset` on in chunks of 1 MiB, as they lie on the disk.
 
-        Read from its first byte, the part's digest is checked on the way.
+        Whoever takes them in checks them against the part's digest (`checkpoint.verified`).
 
         Raises:
-            CheckpointError: The file is gone, or (after the last chunk) it was changed.
+            CheckpointError: The file is gone or cannot be read.
         """
         path = self.path(part.digest)
-        sha256 = hashlib.sha256()
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 file.seek(offset)
+                will_need(file.fileno(), offset)
                 while chunk := file.read(CHUNK_BYTES):
-                    sha256.update(chunk)
                     yield chunk
+                    offset += len(chunk)
+                    if offset % STRETCH_BYTES < len(chunk):
+                        pass_through(file.fileno(), offset)
+                        will_need(file.fileno(), offset)
         except OSError as error:
             raise CheckpointError(
                 f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "
                 f"Restore the study's folder from a copy."
             ) from error
-        if offset == 0 and sha256.hexdigest() != part.digest:
-            raise CheckpointError(
-                f"part '{part.name}' in '{path}' has digest {sha256.hexdigest()}. "
-                f"The file was changed on the disk; restore it from a copy."
-            )
 
     def sweep(self) -> None:
         """Remove what `put` left when it was cut; only for who writes to this store alone.
@@ -180,23 +179,6 @@ class ArtefactStore:
         """
         for path in self._root.glob(f"*/{_INCOMING}*"):
             path.unlink(missing_ok=True)
-
-
-def _copy(part: PartRef, chunks: Iterable[bytes], write: Callable[[bytes], int]) -> None:
-    sha256, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > part.size_bytes:
-            break
-        sha256.update(chunk)
-        write(chunk)
-    if size != part.size_bytes or sha256.hexdigest() != part.digest:
-        more = "more than " if size > part.size_bytes else ""
-        raise CheckpointError(
-            f"part '{part.name}': {more}{min(size, part.size_bytes)} bytes arrived with digest "
-            f"{sha256.hexdigest()}, expected {part.size_bytes} with {part.digest}. "
-            f"Send the part again."
-        )
 
 
 def _digest_of_file(path: Path) -> str:

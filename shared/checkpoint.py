@@ -9,19 +9,18 @@ fits into it.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
 
 CHUNK_BYTES = 2**20
-MAX_HEADER_BYTES = 16 * 2**20
+LONGEST_HEADER_BYTES = 2**20  # its length included; enough for ten thousand tensors
 PROMPT = "prompt."
 LABELLER = "labeller."
 ITEM_BYTES: Mapping[str, int] = {
@@ -120,36 +119,85 @@ def part_ref(name: str, data: bytes) -> PartRef:
     return PartRef(name=name, digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-def chunks_of(data: bytes) -> Iterator[bytes]:
-    """Yield `data` in chunks of 1 MiB."""
-    for start in range(0, len(data), CHUNK_BYTES):
+def chunks_of(data: bytes, offset: int = 0) -> Iterator[bytes]:
+    """Yield `data` from `offset` on in chunks of 1 MiB."""
+    for start in range(offset, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
 
 
-def read_header(data: bytes | Path) -> tuple[TensorSpec, ...]:
+def verified(part: PartRef, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `chunks` and check, when they end, that they were the file of `part`.
+
+    Raises:
+        CheckpointError: After the last chunk, or as soon as there are too many bytes.
+    """
+    sha256, size = hashlib.sha256(), 0
+    hashed: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > part.size_bytes:
+                break
+            if hashed is not None:
+                hashed.result()
+            hashed = beside.submit(sha256.update, chunk)  # while the next one arrives
+            yield chunk
+    if size != part.size_bytes or sha256.hexdigest() != part.digest:
+        more = "more than " if size > part.size_bytes else ""
+        raise CheckpointError(
+            f"part '{part.name}': {more}{min(size, part.size_bytes)} bytes arrived with digest "
+            f"{sha256.hexdigest()}, expected {part.size_bytes} with {part.digest}. "
+            f"Send the part again."
+        )
+
+
+def header_end(beginning: bytes | bytearray) -> int | None:
+    """Return where a safetensors file says that its header ends; None of fewer than 8 bytes."""
+    if len(beginning) < _LENGTH_BYTES:
+        return None
+    return _LENGTH_BYTES + int.from_bytes(beginning[:_LENGTH_BYTES], "little")
+
+
+def read_header(data: bytes | Path, *, size_bytes: int | None = None) -> tuple[TensorSpec, ...]:
     """Return the tensors that a safetensors file declares, in the file's order.
 
     Args:
-        data: The file's bytes, or its path; of a path only the header is read.
+        data: The file's bytes, or its path; only the header is read.
+        size_bytes: How many bytes the file has, where `data` is but its beginning.
 
     Raises:
         CheckpointError: The file is not safetensors, is cut short or has bytes beside its tensors.
     """
     with _open(data) as stream:
-        return _read_header(stream, _size(data))
+        return _read_header(stream, _size(data) if size_bytes is None else size_bytes)
 
 
-def verify_header(name: str, data: bytes | Path, expected: Sequence[TensorSpec]) -> None:
+def verify_header(
+    name: str,
+    data: bytes | Path,
+    expected: Sequence[TensorSpec],
+    *,
+    size_bytes: int | None = None,
+) -> tuple[TensorSpec, ...]:
     """Check that the part `name` declares exactly the `expected` tensors.
+
+    Args:
+        name: For messages.
+        data: As for `read_header`.
+        expected: In any order.
+        size_bytes: As for `read_header`.
+
+    Returns:
+        The tensors in the file's order.
 
     Raises:
         CheckpointError: Naming the tensors that are missing, unexpected or of another kind.
     """
     try:
-        got = {spec.name: spec for spec in read_header(data)}
+        specs = read_header(data, size_bytes=size_bytes)
     except CheckpointError as error:
         raise CheckpointError(f"part '{name}': {error}") from error
-    want = {spec.name: spec for spec in expected}
+    got, want = ({spec.name: spec for spec in some} for some in (specs, expected))
     faults = [f"missing {_names(want.keys() - got.keys())}"] if want.keys() - got.keys() else []
     faults += [f"unexpected {_names(got.keys() - want.keys())}"] if got.keys() - want.keys() else []
     changed = [key for key in sorted(want.keys() & got.keys()) if want[key] != got[key]]
@@ -159,36 +207,7 @@ def verify_header(name: str, data: bytes | Path, expected: Sequence[TensorSpec])
             f"part '{name}' does not hold the manifest's tensors: {'; '.join(faults)}. "
             f"Both sides must run the same release and the same plan."
         )
-
-
-def verify_finite(name: str, data: bytes | Path) -> None:
-    """Check that every floating-point number of the part `name` is finite, reading in chunks.
-
-    Raises:
-        CheckpointError: Naming the first tensor with an infinite value or a NaN.
-    """
-    with _open(data) as stream:
-        for spec in _read_header(stream, _size(data)):
-            if not _rest_is_finite(stream, spec):
-                raise CheckpointError(
-                    f"part '{name}': tensor '{spec.name}' holds a value that is not finite. "
-                    f"Training diverged; lower the learning rate and repeat the visit."
-                )
-
-
-def verify_part(part: PartRef, data: bytes | Path, expected: Sequence[TensorSpec]) -> None:
-    """Check size, tensors and finiteness of a part; the digest is checked while bytes stream.
-
-    Raises:
-        CheckpointError: The file is not the one that the manifest allows.
-    """
-    if _size(data) != part.size_bytes:
-        raise CheckpointError(
-            f"part '{part.name}' has {_size(data)} bytes, expected {part.size_bytes}. "
-            f"Transfer it again."
-        )
-    verify_header(part.name, data, expected)
-    verify_finite(part.name, data)
+    return specs
 
 
 def verify_parts(ref: CheckpointRef, expected: Iterable[str]) -> None:
@@ -213,11 +232,10 @@ def verify_parts(ref: CheckpointRef, expected: Iterable[str]) -> None:
 
 
 def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
-    prefix = stream.read(_LENGTH_BYTES)
-    length = int.from_bytes(prefix, "little")
-    if len(prefix) < _LENGTH_BYTES or length > min(MAX_HEADER_BYTES, size - _LENGTH_BYTES):
-        raise _not_safetensors(f"{size} bytes do not hold a header of {length} bytes")
-    text = stream.read(length)
+    start = header_end(stream.read(_LENGTH_BYTES))
+    if start is None or start > min(size, LONGEST_HEADER_BYTES):
+        raise _not_safetensors(f"{size} bytes do not begin with a header and its length")
+    text = stream.read(start - _LENGTH_BYTES)
     try:
         content = json.loads(text.decode("ascii"), object_pairs_hook=_unique)
         specs, spans = _declared(content)
@@ -227,12 +245,12 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
     if bare != _canonical(content, sort_keys=False) or len(text) - len(bare) >= _PADDING:
         raise _not_safetensors("its header has blanks or spellings that safetensors does not write")
     end = 0
-    for spec, (start, stop) in zip(specs, spans, strict=True):
-        if start != end or stop - start != prod(spec.shape) * ITEM_BYTES[spec.dtype]:
-            raise _not_safetensors(f"tensor '{spec.name}' has bytes {start} to {stop}")
+    for spec, (first, stop) in zip(specs, spans, strict=True):
+        if first != end or stop - first != prod(spec.shape) * ITEM_BYTES[spec.dtype]:
+            raise _not_safetensors(f"tensor '{spec.name}' has bytes {first} to {stop}")
         end = stop
-    if _LENGTH_BYTES + length + end != size:
-        raise _not_safetensors(f"it has {size} bytes, its header says {8 + length + end}")
+    if start + end != size:
+        raise _not_safetensors(f"it has {size} bytes, its header says {start + end}")
     return specs
 
 
@@ -247,29 +265,6 @@ def _declared(content: Any) -> tuple[tuple[TensorSpec, ...], list[tuple[int, int
             raise TypeError(f"offsets of '{name}' are not integers")
         spans.append((start, stop))
     return tuple(specs), spans
-
-
-def _rest_is_finite(stream: BinaryIO, spec: TensorSpec) -> bool:
-    left = prod(spec.shape) * ITEM_BYTES[spec.dtype]
-    finite = True
-    while left:
-        # CHUNK_BYTES is a multiple of every item size, so no number is cut in two.
-        chunk = stream.read(min(left, CHUNK_BYTES))
-        if not chunk:
-            raise _not_safetensors(f"it ends inside tensor '{spec.name}'")
-        left -= len(chunk)
-        finite = finite and _is_finite(chunk, spec.dtype)
-    return finite
-
-
-def _is_finite(raw: bytes, dtype: str) -> bool:
-    match dtype:
-        case "F64" | "F32" | "F16":
-            return bool(np.isfinite(np.frombuffer(raw, f"<f{ITEM_BYTES[dtype]}")).all())
-        case "BF16":  # an exponent of ones is infinity or NaN
-            return not bool((np.frombuffer(raw, "<u2") & 0x7F80 == 0x7F80).any())
-        case _:
-            return True
 
 
 def _open(data: bytes | Path) -> BinaryIO:

@@ -16,8 +16,10 @@ class CoordinatorLink(Protocol):
     def fetch(self, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the ordered checkpoint in chunks of at most 1 MiB.
 
+        The site checks them against the part's digest (`checkpoint.verified`).
+
         Raises:
-            CheckpointError: The coordinator's file is gone or damaged.
+            CheckpointError: The coordinator's file is gone or cannot be read.
             WireError: The part does not belong to this site's current order.
         """
         ...
@@ -30,7 +32,7 @@ class CoordinatorLink(Protocol):
         """
         ...
 
-    def deliver(self, announcement: bytes, part_name: str, chunks: Iterator[bytes]) -> None:
+    def deliver(self, announcement: bytes, part_name: str, data: bytes) -> None:
         """Upload one part of the checkpoint in `announcement`, an encoded `CheckpointUpload`.
 
         A part that the coordinator has already, from the parent or from an interrupted upload, need

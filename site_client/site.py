@@ -8,8 +8,13 @@ from pathlib import Path
 import torch
 
 from wardround.shared import codec
-from wardround.shared.checkpoint import Manifest, chunks_of, ref_of, verify_header, verify_parts
-from wardround.shared.errors import CheckpointError
+from wardround.shared.checkpoint import (
+    Manifest,
+    ref_of,
+    verified,
+    verify_header,
+    verify_parts,
+)
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
     CheckpointUpload,
@@ -102,7 +107,7 @@ class Site:
             )
         )
         for name in {part.digest: part.name for part in released}.values():
-            link.deliver(upload, name, chunks_of(changed[name]))
+            link.deliver(upload, name, changed[name])
         report = VisitReport(
             visit=message.visit,
             site_id=self.data.site_id,
@@ -180,11 +185,4 @@ class _Watch:
 
 
 def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:
-    data = b"".join(link.fetch(part))
-    if len(data) != part.size_bytes or hashlib.sha256(data).hexdigest() != part.digest:
-        raise CheckpointError(
-            f"part '{part.name}' arrived with {len(data)} bytes that do not have digest "
-            f"{part.digest}. "
-            f"The transfer or the store is damaged; repeat the visit."
-        )
-    return data
+    return b"".join(verified(part, link.fetch(part)))

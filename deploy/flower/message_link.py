@@ -56,10 +56,10 @@ class MessageLink:
         """Keep a progress message for the reply: Flower has no way to send it earlier."""
         self._progress.append(message)
 
-    def deliver(self, announcement: bytes, part_name: str, chunks: Iterator[bytes]) -> None:
+    def deliver(self, announcement: bytes, part_name: str, data: bytes) -> None:
         """Keep a part for the reply; the announcement goes with the commit."""
         del announcement
-        self._parts[part_name] = b"".join(chunks)
+        self._parts[part_name] = data
 
     def commit(self, report: bytes, upload: bytes) -> None:
         """Keep the end of a visit for the reply."""

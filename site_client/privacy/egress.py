@@ -30,6 +30,7 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
+from wardround.shared.tensor_check import verify_part
 
 SIGNIFICANT_DIGITS = 6
 Outgoing = Progress | CheckpointUpload | VisitReport | EvaluationReport
@@ -194,7 +195,7 @@ class EgressGuard:
                 f"{self._plan.release.byte_budget}. Raise release.byte_budget in the plan or use "
                 f"smaller networks."
             )
-        checkpoint.verify_part(part, data, expected[name])
+        verify_part(part, data, expected[name])
         return part
 
     def _rounded_visit(self, report: VisitReport) -> VisitReport:

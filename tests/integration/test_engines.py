@@ -10,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -116,37 +116,52 @@ def flower(study: Study, sites: Sites) -> StudyState:
         return run(relay, FlowerEngine(grid, relay, registered_nodes(grid)))
 
 
+class _Over(Exception):
+    """The test has ended, so a site waits for its coordinator no longer."""
+
+
 def grpc(study: Study, sites: Sites) -> StudyState:
     """A coordinator in a process of its own, sites in threads; the first to fail ends it."""
     with study.open():
         pass
     hub = study.authority.issue(Role.COORDINATOR, "hub")
     words = [sys.executable, "-c", COORDINATOR, str(study.folder), str(hub)]
+    own = {name: read_credentials(study.authority.issue(Role.SITE, name)) for name in sites}
     ended: SimpleQueue[BaseException | None] = SimpleQueue()
-    with (
-        subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as coordinator,
-        ExitStack() as stack,
-    ):
-        stack.callback(coordinator.kill)
-        address = f"127.0.0.1:{int(coordinator.stdout.readline())}"
+    over = Event()
 
-        def dial(site_id: str, site: SiteGateway, own: Credentials, connection: Connection) -> None:
-            try:
-                plan = getattr(site, "plan", study.plan)
+    def sleep(pause_s: float) -> None:
+        if over.wait(pause_s):
+            raise _Over
+
+    def dial(site_id: str, site: SiteGateway, own: Credentials, address: str) -> None:
+        plan = getattr(site, "plan", study.plan)
+        try:
+            with Connection(address, own, sleep=sleep) as connection:
                 work(connection, own, site, site_id=site_id, plan=plan, manifest=tiny.MANIFEST)
-            except BaseException as error:  # noqa: BLE001 - raised below
-                ended.put(error)
-            else:
-                ended.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            ended.put(error)
+        else:
+            ended.put(None)
 
-        for site_id, site in sites.items():
-            own = read_credentials(study.authority.issue(Role.SITE, site_id))
-            connection = stack.enter_context(Connection(address, own))
-            Thread(target=dial, args=(site_id, site, own, connection), daemon=True).start()
-        for _ in sites:
-            if (error := ended.get()) is not None:
-                raise error
-        study.progress += coordinator.communicate()[0].splitlines()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as coordinator:
+        address = f"127.0.0.1:{int(coordinator.stdout.readline())}"
+        threads = [
+            Thread(target=dial, args=(site_id, site, own[site_id], address))
+            for site_id, site in sites.items()
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                if (error := ended.get()) is not None:
+                    raise error
+            study.progress += coordinator.communicate()[0].splitlines()
+        finally:
+            coordinator.kill()
+            over.set()
+            for thread in threads:
+                thread.join()
     state = fold(study.events())
     assert state is not None
     return state

@@ -25,7 +25,9 @@ from wardround.server.loop import run
 from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
 from wardround.shared import plan as plans
+from wardround.shared.checkpoint import chunks_of
 from wardround.shared.identity import Role, read_credentials
+from wardround.site_client import dial
 from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 
@@ -238,10 +240,12 @@ def test_a_visit_goes_on_when_the_coordinator_is_started_anew_meanwhile(
 def test_a_site_killed_in_mid_visit_is_started_again_to_the_same_bytes(
     tiny_study: Processes, expected: list[str]
 ) -> None:
-    """It kills itself: in a download, in an upload, before and after its commit."""
+    """It kills itself at every state: with its order, in a download, in training, in an upload,
+    before and after its commit.
+    """
     coordinator = tiny_study.coordinator()
     others = [tiny_study.site(site_id) for site_id in SITES[1:]]
-    for moment in ("fetch", "deliver", "commit", "committed"):
+    for moment in ("leased", "fetch", "train", "deliver", "commit", "committed"):
         assert tiny_study.site("runmc", KILL_AT=moment).wait() == -signal.SIGKILL
     last = tiny_study.site("runmc")
 
@@ -293,30 +297,32 @@ class _SuicidalLink:
 
     def fetch(self, part):
         for chunk in self._link.fetch(part):
-            self._die_at("fetch")
+            self.die_at("fetch")
             yield chunk
 
     def progress(self, message):
         self._link.progress(message)
+        self.die_at("train")
 
-    def deliver(self, announcement, part_name, chunks):
-        def some():
-            for number, chunk in enumerate(chunks):
-                if number:
-                    self._die_at("deliver")
+    def deliver(self, announcement, part_name, data):
+        def some(*arguments):
+            for number, chunk in enumerate(chunks_of(*arguments)):
+                if number:  # the first one is on its way
+                    self.die_at("deliver")
                 yield chunk
 
-        self._link.deliver(announcement, part_name, list(some()))
+        dial.chunks_of = some
+        self._link.deliver(announcement, part_name, data)
 
     def commit(self, report, upload):
-        self._die_at("commit")
+        self.die_at("commit")
         self._link.commit(report, upload)
-        self._die_at("committed")
+        self.die_at("committed")
 
     def evaluated(self, report):
         self._link.evaluated(report)
 
-    def _die_at(self, moment: str) -> None:
+    def die_at(self, moment: str) -> None:
         if moment == self._moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -328,7 +334,9 @@ class _SuicidalSite:
         self._site, self._moment = site, moment
 
     def visit(self, order, link):
-        self._site.visit(order, _SuicidalLink(link, self._moment))
+        suicidal = _SuicidalLink(link, self._moment)
+        suicidal.die_at("leased")
+        self._site.visit(order, suicidal)
 
     def evaluate(self, order, link):
         self._site.evaluate(order, link)

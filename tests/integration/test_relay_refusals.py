@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -177,6 +178,27 @@ def test_a_tensor_too_many_is_refused_and_not_kept(visiting, tmp_path: Path) -> 
     assert kept(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    ("segmenter", "words"),
+    [
+        (save({"w": np.ones((2, 2), np.float32)}), "'w' is F32 [2, 2], expected F32 [4]"),
+        (save({"w": np.ones(4, np.float16)}), "'w' is F16 [4], expected F32 [4]"),
+        ((2**40).to_bytes(8, "little") + bytes(50), "do not begin with a header"),
+        ((50_000).to_bytes(8, "little") + b"[" * 50_000, "its header cannot be read"),
+        ((2**20).to_bytes(8, "little") + b" " * 2**20, "do not begin with a header"),
+    ],
+    ids=["shape", "dtype", "header beyond the file", "nested header", "header of a mebibyte"],
+)
+def test_a_part_with_another_header_is_refused_and_not_kept(
+    visiting, tmp_path: Path, segmenter: bytes, words: str
+) -> None:
+    stub, order = visiting
+    parts = calls.trained(segmenter=segmenter)
+    with calls.refused(Code.DATA_LOSS, words):
+        calls.upload(stub, order.token, calls.announced(parts), "segmenter", chunks_of(segmenter))
+    assert kept(tmp_path) == set()
+
+
 def test_a_value_that_is_not_finite_is_refused_and_not_kept(visiting, tmp_path: Path) -> None:
     stub, order = visiting
     spoilt = save({"w": np.array([1, np.nan, 1, 1], np.float32)})
@@ -280,3 +302,19 @@ def test_a_repeated_commit_is_the_same_commit(visiting) -> None:
     stub.Commit(request)
     assert not stub.Heartbeat(wire.HeartbeatRequest(token=order.token)).is_current
     assert stub.NextOrder(wire.NextOrderRequest()).kind == wire.ORDER_KIND_EVALUATION
+
+
+def test_a_replayed_commit_with_other_content_is_refused(visiting) -> None:
+    stub, order = visiting
+    parts = calls.trained()
+    for name, data in parts.items():
+        calls.upload(stub, order.token, calls.announced(parts), name, chunks_of(data))
+    report, announcement = calls.report_of("ada"), calls.announced(parts)
+    stub.Commit(wire.CommitRequest(token=order.token, report=report, upload=announcement))
+
+    other = calls.announced(calls.trained(segmenter=save({"w": np.zeros(4, np.float32)})))
+    with calls.refused(Code.INVALID_ARGUMENT, "a second checkpoint of visit 1"):
+        stub.Commit(wire.CommitRequest(token=order.token, report=report, upload=other))
+    changed = codec.encode(replace(codec.decode_visit_report(report), num_train=11))
+    with calls.refused(Code.INVALID_ARGUMENT, "a second commit of visit 1"):
+        stub.Commit(wire.CommitRequest(token=order.token, report=changed, upload=announcement))

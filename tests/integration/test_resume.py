@@ -19,7 +19,7 @@ from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import codec, seeds
-from wardround.shared.checkpoint import Manifest, chunks_of, ref_of
+from wardround.shared.checkpoint import Manifest, ref_of, verified
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import (
     CheckpointUpload,
@@ -66,7 +66,9 @@ class _TinySite:
     def visit(self, order, link):
         order = codec.decode_visit_order(order)
         self.guard.begin(order)
-        parent = {part.name: b"".join(link.fetch(part)) for part in order.parent.parts}
+        parent = {
+            part.name: b"".join(verified(part, link.fetch(part))) for part in order.parent.parts
+        }
         progress = Progress(
             visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=1
         )
@@ -81,7 +83,7 @@ class _TinySite:
         )
         announcement = self.guard.release(upload)
         for name, data in parts.items():
-            link.deliver(announcement, name, chunks_of(data))
+            link.deliver(announcement, name, data)
         report = VisitReport(
             visit=order.visit,
             site_id=self.site_id,
@@ -106,7 +108,7 @@ class _TinySite:
         order = codec.decode_evaluation_order(order)
         self.guard.begin(order)
         (part,) = (part for part in order.checkpoint.parts if part.name == "segmenter")
-        total = float(load(b"".join(link.fetch(part)))["w"].sum())
+        total = float(load(b"".join(verified(part, link.fetch(part))))["w"].sum())
         score = ClassScore(
             class_name="organ", dice=total / (1 + total), hd95_mm=1.0, asd_mm=None, num_undefined=0
         )
@@ -153,8 +155,8 @@ class _CuttingLink:
     def progress(self, message):
         self._call(self.link.progress, message)
 
-    def deliver(self, announcement, part_name, chunks):
-        self._call(self.link.deliver, announcement, part_name, chunks)
+    def deliver(self, announcement, part_name, data):
+        self._call(self.link.deliver, announcement, part_name, data)
 
     def commit(self, report, upload):
         self._call(self.link.commit, report, upload)

@@ -1,21 +1,23 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from wardround.server.incoming import Incoming
 from wardround.server.store import ArtefactStore
 from wardround.shared.checkpoint import part_ref
 from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
+from wardround.shared.messages import PartRef, TensorSpec
+from wardround.shared.tensor_check import TensorCheck
 
-DATA = bytes(range(256)) * 20
+DATA = save({"w": np.arange(1260, dtype=np.float32)})
 PART = part_ref("segmenter", DATA)
+SPEC = TensorSpec(name="w", shape=(1260,), dtype="F32")
 
 
-def accept(path: Path) -> None:
-    assert path.read_bytes() == DATA
-
-
-def refuse(path: Path) -> None:
-    raise CheckpointError("refused")
+def receive(store: ArtefactStore, part: PartRef, offset: int) -> Incoming:
+    return store.receive(part, offset, check=TensorCheck(part, (SPEC,)))
 
 
 def partial(root: Path) -> list[str]:
@@ -23,7 +25,7 @@ def partial(root: Path) -> list[str]:
 
 
 def test_a_part_goes_on_in_another_process_where_it_was_cut(tmp_path: Path) -> None:
-    first = ArtefactStore(tmp_path).receive(PART, 0)
+    first = receive(ArtefactStore(tmp_path), PART, 0)
     first.write(DATA[:1000])
     first.write(DATA[1000:3000])
     first.close()
@@ -31,9 +33,9 @@ def test_a_part_goes_on_in_another_process_where_it_was_cut(tmp_path: Path) -> N
     store = ArtefactStore(tmp_path)
     store.sweep()
     assert store.arrived(PART) == 3000
-    second = store.receive(PART, 3000)
+    second = receive(store, PART, 3000)
     second.write(DATA[3000:])
-    store.adopt(second, check=accept)
+    store.adopt(second)
     second.close()
     assert store.has(PART)
     assert store.path(PART.digest).read_bytes() == DATA
@@ -42,27 +44,27 @@ def test_a_part_goes_on_in_another_process_where_it_was_cut(tmp_path: Path) -> N
 
 def test_what_lies_behind_the_offset_is_sent_again(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
-    first = store.receive(PART, 0)
+    first = receive(store, PART, 0)
     first.write(DATA[:1000] + b"spoilt")
     first.close()
-    second = store.receive(PART, 1000)
+    second = receive(store, PART, 1000)
     second.write(DATA[1000:])
-    store.adopt(second, check=accept)
+    store.adopt(second)
     second.close()
     assert store.has(PART)
 
 
 def test_an_offset_beyond_what_arrived_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WireError, match="from byte 1, and 0 bytes are here"):
-        ArtefactStore(tmp_path).receive(PART, 1)
+        receive(ArtefactStore(tmp_path), PART, 1)
 
 
 def test_an_end_that_comes_too_soon_keeps_what_arrived(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
-    incoming = store.receive(PART, 0)
+    incoming = receive(store, PART, 0)
     incoming.write(DATA[:7])
-    with pytest.raises(ConnectionLost, match="7 of 5120 bytes"):
-        store.adopt(incoming, check=accept)
+    with pytest.raises(ConnectionLost, match="7 of 5112 bytes"):
+        store.adopt(incoming)
     incoming.close()
     assert store.arrived(PART) == 7
     assert not store.has(PART)
@@ -71,11 +73,11 @@ def test_an_end_that_comes_too_soon_keeps_what_arrived(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [DATA[:-1] + b"x", DATA + b"x"], ids=["digest", "size"])
 def test_other_bytes_than_announced_leave_nothing(tmp_path: Path, data: bytes) -> None:
     store = ArtefactStore(tmp_path)
-    incoming = store.receive(PART, 0)
+    incoming = receive(store, PART, 0)
 
     def take_in() -> None:
         incoming.write(data)
-        store.adopt(incoming, check=accept)
+        store.adopt(incoming)
 
     with pytest.raises(CheckpointError):
         take_in()
@@ -84,26 +86,33 @@ def test_other_bytes_than_announced_leave_nothing(tmp_path: Path, data: bytes) -
     assert not store.has(PART)
 
 
-def test_a_part_that_the_check_refuses_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_a_part_with_other_tensors_leaves_nothing(tmp_path: Path, offset: int) -> None:
+    """Those that arrived before a cut are looked at too."""
     store = ArtefactStore(tmp_path)
-    incoming = store.receive(PART, 0)
-    incoming.write(DATA)
-    with pytest.raises(CheckpointError, match="refused"):
-        store.adopt(incoming, check=refuse)
+    other = save({"x": np.arange(1260, dtype=np.float32)})
+    part = part_ref("segmenter", other)
+    first = receive(store, part, 0)
+    first.write(other[:offset])
+    first.close()
+    incoming = receive(store, part, offset)
+    incoming.write(other[offset:])
+    with pytest.raises(CheckpointError, match="missing 'w'"):
+        store.adopt(incoming)
     incoming.close()
     assert partial(tmp_path) == []
-    assert not store.has(PART)
+    assert not store.has(part)
 
 
 def test_the_later_sender_of_a_part_cuts_the_earlier_one_off(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
-    first = store.receive(PART, 0)
+    first = receive(store, PART, 0)
     first.write(DATA[:100])
-    second = store.receive(PART, 100)
+    second = receive(store, PART, 100)
     with pytest.raises(ConnectionLost, match="another connection"):
         first.write(DATA[100:])
     second.write(DATA[100:])
-    store.adopt(second, check=accept)
+    store.adopt(second)
     second.close()
     assert store.has(PART)
 
@@ -112,7 +121,7 @@ def test_partial_files_of_other_uploads_are_dropped(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
     other = part_ref("segmenter", b"other")
     for part in (PART, other):
-        incoming = store.receive(part, 0)
+        incoming = receive(store, part, 0)
         incoming.write(b"o")
         incoming.close()
     store.keep_partial([PART])
