@@ -34,6 +34,9 @@ GRACE_S = 3.0  # for answers under way; who waits for an order is cut off and as
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second coordinator would share the port in silence
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # How much of an upload may arrive before it is asked for; by itself gRPC allows ever more.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", MAX_MESSAGE_BYTES),
     # Sites look whether the connection still stands while they train; dead ones are found so too.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     """Have this process keep some freed MiB; called once, before chunks are moved."""
     if hasattr(_LIBRARY, "mallopt"):
         _LIBRARY.mallopt(_MMAP_THRESHOLD, 4 * 2**20)  # a chunk and its message are smaller
-        _LIBRARY.mallopt(_TRIM_THRESHOLD, 16 * 2**20)
+        _LIBRARY.mallopt(_TRIM_THRESHOLD, 8 * 2**20)
         _LIBRARY.mallopt(_ARENA_MAX, 2)  # each thread would keep its own
 
 
