@@ -4,6 +4,7 @@ The sites are tiny (those of test_resume.py); relay, journal, store, codec and e
 real ones. Flower's `Grid` is the one of local_grid.py here; test_flower.py has real processes.
 """
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from safetensors.numpy import save
 
 from wardround.deploy.in_process import InProcessEngine, open_study
+from wardround.deploy.study_client import StudyClient
 from wardround.server.events import SiteEvaluated, StudyCreated, VisitCommitted, VisitLeased
 from wardround.server.journal import read_events
 from wardround.server.loop import run
@@ -40,10 +42,8 @@ import sys
 from pathlib import Path
 from wardround.server.coordinator import serve
 from wardround.shared.identity import read_credentials
-def tell(p):
-    print(p.visit, p.site_id, p.phase.value, p.step, p.total, flush=True)
 serve(Path(sys.argv[1]), read_credentials(Path(sys.argv[2])), "127.0.0.1:0", poll_s=0.05,
-      on_listening=lambda port: print(port, flush=True), on_progress=tell)
+      on_listening=lambda port: print(port, flush=True))
 """
 HEARTBEATS_S = 2.5  # the relay tells progress with a heartbeat, one second apart at most
 
@@ -144,19 +144,30 @@ def grpc(study: Study, sites: Sites) -> StudyState:
         else:
             ended.put(None)
 
+    def watch(address: str, operator: Credentials) -> None:
+        with (
+            contextlib.suppress(_Over),
+            StudyClient(address, operator, study.plan.study_id, sleep=sleep) as client,
+        ):
+            for news in client.watch():
+                if news.status.progress is not None:
+                    study.tell(news.status.progress)
+
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as coordinator:
         address = f"127.0.0.1:{int(coordinator.stdout.readline())}"
         threads = [
             Thread(target=dial, args=(site_id, site, own[site_id], address))
             for site_id, site in sites.items()
         ]
+        operator = read_credentials(study.authority.issue(Role.OPERATOR, "anna"))
+        threads.append(Thread(target=watch, args=(address, operator)))
         try:
             for thread in threads:
                 thread.start()
-            for _ in threads:
+            for _ in sites:
                 if (error := ended.get()) is not None:
                     raise error
-            study.progress += coordinator.communicate()[0].splitlines()
+            coordinator.wait()
         finally:
             coordinator.kill()
             over.set()
