@@ -15,7 +15,7 @@ from threading import Lock
 from wardround.server.incoming import Incoming
 from wardround.shared.checkpoint import CHUNK_BYTES, verified
 from wardround.shared.errors import CheckpointError
-from wardround.shared.files import STRETCH_BYTES, fsync_folder, pass_through, will_need
+from wardround.shared.files import STRETCH_BYTES, fsync_folder, pass_through
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
 
@@ -159,13 +159,11 @@ class ArtefactStore:
         try:
             with path.open("rb", buffering=0) as file:
                 file.seek(offset)
-                will_need(file.fileno(), offset)
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
                     offset += len(chunk)
                     if offset % STRETCH_BYTES < len(chunk):
                         pass_through(file.fileno(), offset)
-                        will_need(file.fileno(), offset)
         except OSError as error:
             raise CheckpointError(
                 f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "

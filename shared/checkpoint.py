@@ -9,7 +9,6 @@ fits into it.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -132,16 +131,12 @@ def verified(part: PartRef, chunks: Iterable[bytes]) -> Iterator[bytes]:
         CheckpointError: After the last chunk, or as soon as there are too many bytes.
     """
     sha256, size = hashlib.sha256(), 0
-    hashed: Future[None] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
-        for chunk in chunks:
-            size += len(chunk)
-            if size > part.size_bytes:
-                break
-            if hashed is not None:
-                hashed.result()
-            hashed = beside.submit(sha256.update, chunk)  # while the next one arrives
-            yield chunk
+    for chunk in chunks:
+        size += len(chunk)
+        if size > part.size_bytes:
+            break
+        sha256.update(chunk)
+        yield chunk
     if size != part.size_bytes or sha256.hexdigest() != part.digest:
         more = "more than " if size > part.size_bytes else ""
         raise CheckpointError(

@@ -62,11 +62,6 @@ def pass_through(handle: int, end: int) -> None:
     os.posix_fadvise(handle, 0, end, os.POSIX_FADV_DONTNEED)
 
 
-def will_need(handle: int, start: int) -> None:
-    """Have the system read the next two stretches of a file while its reader does other work."""
-    os.posix_fadvise(handle, start, 2 * STRETCH_BYTES, os.POSIX_FADV_WILLNEED)
-
-
 def _fill(handle: int, data: bytes) -> None:
     with os.fdopen(handle, "wb") as file:
         file.write(data)
