@@ -160,7 +160,7 @@ class EmptySite:
 
 
 def _be_site(site_id: str, folder: str, address: str) -> None:
-    from wardround.site_client.connection import Connection
+    from wardround.shared.connection import Connection
     from wardround.site_client.dial import work
 
     own = read_credentials(Path(folder))

@@ -28,6 +28,7 @@ from wardround.shared import codec
 from wardround.shared import plan as plans
 from wardround.shared.allocator import keep_freed_memory
 from wardround.shared.checkpoint import Manifest, chunks_of, part_ref, ref_of, verified
+from wardround.shared.connection import Connection
 from wardround.shared.identity import Credentials, Role, read_credentials
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
@@ -37,7 +38,6 @@ from wardround.shared.messages import (
     TensorSpec,
     VisitReport,
 )
-from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 from wardround.wire.v1 import relay_pb2 as wire
 

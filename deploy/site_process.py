@@ -36,7 +36,7 @@ def run_site(
         WardroundError: Whatever stopped the site, or what the coordinator refused.
     """
     # A coordinator's installation, which has this module too, does not hold torch.
-    from wardround.site_client.connection import Connection
+    from wardround.shared.connection import Connection
     from wardround.site_client.dial import work
 
     gateway = open_site(plan, site_id, data, workspace, memo=memo)

@@ -8,10 +8,10 @@ from typing import Self, TypeVar
 import grpc
 
 from wardround.shared import study_codec
+from wardround.shared.connection import Connection
 from wardround.shared.errors import UsageError
 from wardround.shared.identity import Credentials
 from wardround.shared.study_api import Change, News, StudyStatus
-from wardround.site_client.connection import Connection
 from wardround.wire.v1 import study_pb2 as wire
 from wardround.wire.v1 import study_pb2_grpc as wire_grpc
 

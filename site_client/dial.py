@@ -15,6 +15,7 @@ import grpc
 
 from wardround.shared.allocator import keep_freed_memory
 from wardround.shared.checkpoint import Manifest, chunks_of
+from wardround.shared.connection import Connection
 from wardround.shared.errors import (
     CheckpointError,
     IdentityError,
@@ -26,7 +27,6 @@ from wardround.shared.identity import Credentials, Role, identity_of
 from wardround.shared.link import SiteGateway
 from wardround.shared.messages import PartRef
 from wardround.shared.plan import StudyPlan
-from wardround.site_client.connection import Connection
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 

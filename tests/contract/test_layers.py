@@ -128,3 +128,10 @@ def test_the_import_walls_notice_a_breach(repository: Path, tmp_path: Path) -> N
     )
     assert done.returncode != 0
     assert "breach BROKEN" in done.stdout
+
+
+def test_the_command_line_works_where_the_sites_half_is_not_installed(tmp_path: Path) -> None:
+    """As in the coordinator's container image."""
+    code = "import sys; sys.modules['wardround.site_client'] = None; import wardround.deploy.cli"
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -15,9 +15,9 @@ from safetensors.numpy import save
 from wardround.deploy.in_process import open_study
 from wardround.shared import codec
 from wardround.shared.checkpoint import part_ref, ref_of
+from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
 from wardround.shared.messages import CheckpointUpload, VisitReport
-from wardround.site_client.connection import Connection
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 

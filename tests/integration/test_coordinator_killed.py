@@ -22,8 +22,8 @@ from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import JOURNAL
+from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
-from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 
 EVENTS = (

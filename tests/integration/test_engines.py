@@ -31,10 +31,10 @@ from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
 from wardround.shared import codec
 from wardround.shared.checkpoint import part_ref
+from wardround.shared.connection import Connection
 from wardround.shared.errors import CheckpointError, EgressRefused, WireError
 from wardround.shared.identity import Credentials, Role, read_credentials
 from wardround.shared.link import SiteGateway
-from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 
 COORDINATOR = """

@@ -26,9 +26,9 @@ from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import chunks_of
+from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
 from wardround.site_client import dial
-from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 
 SITES = ["runmc", "bmc", "hk", "i2cvb", "ucl", "bidmc"]

@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from wardround.deploy.in_process import open_study
 from wardround.server import health
 from wardround.server.coordinator import serve
+from wardround.shared.connection import Connection
 from wardround.shared.errors import ConnectionLost, IdentityError, JournalError
 from wardround.shared.identity import CERTIFICATE_FILE, Role, read_credentials
-from wardround.site_client.connection import Connection
 from wardround.site_client.dial import work
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc

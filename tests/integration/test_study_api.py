@@ -13,6 +13,7 @@ import pytest
 from wardround.deploy.simulate import report_of
 from wardround.deploy.study_client import StudyClient
 from wardround.server import events
+from wardround.shared.connection import Connection
 from wardround.shared.errors import ConnectionLost, IdentityError, UsageError
 from wardround.shared.identity import Role, read_credentials
 from wardround.shared.plan import Absence
@@ -29,7 +30,6 @@ from wardround.shared.study_api import (
     Stop,
     Withdraw,
 )
-from wardround.site_client.connection import Connection
 from wardround.wire.v1 import study_pb2 as wire
 from wardround.wire.v1 import study_pb2_grpc as wire_grpc
 

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from wardround.shared.checkpoint import part_ref
+from wardround.shared.connection import LONGEST_PAUSE_S, Connection
 from wardround.shared.errors import (
     CheckpointError,
     ConnectionLost,
@@ -15,7 +16,6 @@ from wardround.shared.errors import (
     WireError,
 )
 from wardround.shared.identity import Credentials
-from wardround.site_client.connection import LONGEST_PAUSE_S, Connection
 from wardround.site_client.dial import RelayLink
 from wardround.wire.v1 import relay_pb2 as wire
 

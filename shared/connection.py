@@ -21,8 +21,8 @@ from wardround.shared.errors import (
     WardroundError,
     WireError,
 )
+from wardround.shared.handshake import is_turned_away
 from wardround.shared.identity import Credentials
-from wardround.site_client.handshake import is_turned_away
 
 TURNED_AWAY = 3  # in a row; once may be a coordinator that stops just then
 FIRST_PAUSE_S = 0.5
