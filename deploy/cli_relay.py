@@ -11,7 +11,7 @@ import typer
 
 from wardround.deploy.cli_identity import site
 from wardround.deploy.cli_options import find_study, sound_credentials
-from wardround.deploy.own_site import approved_plan
+from wardround.deploy.own_site import approved_plan, run_site
 from wardround.shared.identity import read_credentials
 
 CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
@@ -123,8 +123,6 @@ def start(
     `wardround site start study.toml --site utrecht --data data --workspace work
     --credentials credentials --coordinator coordinator.example:7443`
     """
-    from wardround.deploy.site_process import run_site
-
     plan = approved_plan(find_study(study), name)
     own = sound_credentials(credentials)
     _log_to_standard_error()

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +10,7 @@ from rich.console import Console
 
 from wardround.deploy import study_text
 from wardround.deploy.borrowing import expect_no_borrowing
-from wardround.deploy.cli_options import (
-    Engine,
-    Format,
-    find_study,
-    sound_credentials,
-)
+from wardround.deploy.cli_options import Engine, Format, find_study, sound_credentials
 from wardround.deploy.study_client import StudyClient
 from wardround.shared import plan as plans
 from wardround.shared.errors import UsageError
@@ -299,10 +292,8 @@ def _change(
         _show(client.change(change), output)
 
 
-@contextmanager
-def _dialled(study: str, coordinator: str, credentials: Path) -> Iterator[StudyClient]:
-    with StudyClient(coordinator, sound_credentials(credentials), study) as client:
-        yield client
+def _dialled(study: str, coordinator: str, credentials: Path) -> StudyClient:
+    return StudyClient(coordinator, sound_credentials(credentials), study)
 
 
 def _show(status: StudyStatus, output: Format) -> None:

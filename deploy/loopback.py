@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from wardround.deploy.own_site import run_site
 from wardround.deploy.progress import Watcher
-from wardround.deploy.site_process import run_site
 from wardround.deploy.study_client import StudyClient
 from wardround.deploy.study_watch import follow
 from wardround.server import coordinator

@@ -1,11 +1,18 @@
-"""One site on its own machine: the plan that was approved there, its data, its workspace."""
+"""One site on its own machine: its approved plan, its data and workspace, its process.
 
+A coordinator's installation, which has this module too, does not hold torch; so what needs it is
+imported where it is used.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.shared import plan as plans
+from wardround.shared.connection import Connection
 from wardround.shared.errors import PlanError
+from wardround.shared.identity import Credentials
 from wardround.shared.plan import StudyPlan
 
 if TYPE_CHECKING:
@@ -43,10 +50,50 @@ def open_site(
     Raises:
         DataError: The cases cannot be used.
     """
-    # A coordinator's installation, which has this module too, does not hold torch.
     from wardround.site_client.data.cases import load_site
     from wardround.site_client.learning.genesis import make_genesis
     from wardround.site_client.site import Site
 
     cases = load_site(site_id, data, plan.task, plan.data)
     return Site(plan, cases, make_genesis(plan).manifest, workspace=workspace, memo=memo)
+
+
+def run_site(
+    plan: StudyPlan,
+    site_id: str,
+    *,
+    data: Path,
+    workspace: Path,
+    credentials: Credentials,
+    coordinator: str,
+    memo: Path | None = None,
+    on_answer: Callable[[], None] = lambda: None,
+) -> None:
+    """Be a site until the study has ended.
+
+    Args:
+        plan: The plan that was approved here.
+        site_id: The site's name.
+        data: Folder with its cases.
+        workspace: Folder for its audit file and its memo.
+        credentials: Its own.
+        coordinator: HOST:PORT of the coordinator.
+        memo: Where finished phases are kept; `workspace`/memo where left out.
+        on_answer: Is told of every call that the coordinator answered.
+
+    Raises:
+        DataError: The cases are at fault.
+        WardroundError: Whatever stopped the site, or what the coordinator refused.
+    """
+    from wardround.site_client.dial import work
+
+    gateway = open_site(plan, site_id, data, workspace, memo=memo)
+    with Connection(coordinator, credentials, on_answer=on_answer) as connection:
+        work(
+            connection,
+            credentials,
+            gateway,
+            site_id=site_id,
+            plan=plan,
+            manifest=gateway.manifest,
+        )

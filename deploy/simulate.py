@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,7 +40,7 @@ from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared.errors import DataError, JournalError, PlanError, UsageError
 from wardround.shared.link import SiteGateway
-from wardround.shared.messages import Metric
+from wardround.shared.messages import Metric, Progress
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
 from wardround.shared.study_api import Standing
@@ -228,24 +228,30 @@ class _Narrator:
             )
 
 
-def _run_here(
-    plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
-) -> StudyState:
+def _open(
+    plan: StudyPlan, options: Options, on_progress: Callable[[Progress], None] | None = None
+) -> AbstractContextManager[Relay]:
     genesis = make_genesis(plan)
-    with open_study(
+    return open_study(
         options.out,
         plan,
         genesis.manifest,
         genesis.parts,
         resume=options.resume,
         engine=options.engine,
-        on_progress=watcher.progress,
-    ) as relay:
+        on_progress=on_progress,
+    )
+
+
+def _run_here(
+    plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
+) -> StudyState:
+    with _open(plan, options, watcher.progress) as relay:
         gateways = {
             site_id: Site(
                 plan,
                 data,
-                genesis.manifest,
+                relay.state.manifest,
                 workspace=options.out / "sites" / site_id,
                 borrowed=borrowing.borrowed(plan, site_id, sites),
                 memo=options.memo,
@@ -270,15 +276,7 @@ def _engine(
 def _run_in_processes(
     plan: StudyPlan, options: Options, folders: Mapping[str, Path], watcher: Watcher
 ) -> StudyState:
-    genesis = make_genesis(plan)
-    with open_study(
-        options.out,
-        plan,
-        genesis.manifest,
-        genesis.parts,
-        resume=options.resume,
-        engine=loopback.ENGINE,
-    ):
+    with _open(plan, options):
         pass  # it is there; the coordinator's process takes it from here
     return loopback.run(plan, folders, options.out, watcher, memo=options.memo)
 

@@ -39,7 +39,9 @@ def main(grid: Grid, context: Context) -> None:
     with study_folder.hold(folder, on_progress=_tell) as (relay, store):
         study_folder.verify_last_checkpoint(relay, store)
         state = run(relay, FlowerEngine(grid, relay, registered_nodes(grid)))
-        log.info("study %s is complete: %s", state.study_id, state.checkpoint.digest)
+        log.info(
+            "study %s is %s: %s", state.study_id, state.standing.value, state.checkpoint.digest
+        )
 
 
 def _log_to_standard_output() -> None:
