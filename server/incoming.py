@@ -6,15 +6,18 @@ their way to the disk before the last one is here, so that the end is quick.
 """
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from threading import Lock
 
-from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.server.direct_file import DirectFile
+from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
-from wardround.shared.files import STRETCH_BYTES, pass_through
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
+
+log = logging.getLogger(__name__)
 
 
 class Incoming:
@@ -42,14 +45,15 @@ class Incoming:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _cannot_be_written(part, path, error) from error
-        self._is_open = True
         try:
             self._go_on_at(offset)
+            self._content = DirectFile(self._file, offset)
         except BaseException:
-            self.close()
+            os.close(self._file)
             raise
+        self._is_open = True
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: Chunk) -> None:
         """Add the next bytes.
 
         Raises:
@@ -66,9 +70,7 @@ class Incoming:
                 )
             self._look_at(chunk)
             try:
-                _write_all(self._file, chunk)
-                if self._size % STRETCH_BYTES < len(chunk):
-                    pass_through(self._file, self._size)
+                self._content.write(chunk)
             except OSError as error:
                 raise _cannot_be_written(self.part, self.path, error) from error
 
@@ -101,6 +103,7 @@ class Incoming:
                 self.path.unlink(missing_ok=True)
                 raise
             try:
+                self._content.settle()
                 os.fsync(self._file)
             except OSError as error:
                 raise _cannot_be_written(self.part, self.path, error) from error
@@ -110,7 +113,12 @@ class Incoming:
         with self._lock:
             if self._is_open:
                 self._is_open = False
-                os.close(self._file)
+                try:
+                    self._content.settle()
+                except OSError as error:
+                    log.warning("the last bytes of '%s' are lost: %s", self.path.name, error)
+                finally:
+                    os.close(self._file)
 
     def _go_on_at(self, offset: int) -> None:
         there = os.fstat(self._file).st_size
@@ -124,7 +132,7 @@ class Incoming:
             chunk = os.read(self._file, min(CHUNK_BYTES, offset - self._size))
             self._look_at(chunk)
 
-    def _look_at(self, chunk: bytes) -> None:
+    def _look_at(self, chunk: Chunk) -> None:
         self._sha256.update(chunk)
         self._check.update(chunk)
         self._size += len(chunk)
@@ -135,12 +143,6 @@ class Incoming:
                 f"part '{self.part.name}' is being sent over another connection. "
                 f"Ask how many bytes arrived and go on from there."
             )
-
-
-def _write_all(file: int, chunk: bytes) -> None:
-    left = memoryview(chunk)
-    while left:
-        left = left[os.write(file, left) :]
 
 
 def _cannot_be_written(part: PartRef, path: Path, error: OSError) -> CheckpointError:

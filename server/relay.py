@@ -25,7 +25,7 @@ from wardround.server.state import (
 from wardround.server.store import ArtefactStore
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
-from wardround.shared.checkpoint import Manifest
+from wardround.shared.checkpoint import Chunk, Manifest
 from wardround.shared.errors import CheckpointError, JournalError, StaleLease, WireError
 from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
@@ -256,7 +256,7 @@ class Relay:
         return progress
 
     def deliver(
-        self, site_id: str, announcement: bytes, part_name: str, chunks: Iterable[bytes]
+        self, site_id: str, announcement: bytes, part_name: str, chunks: Iterable[Chunk]
     ) -> None:
         """Take in one part of the checkpoint in `announcement`, an encoded `CheckpointUpload`.
 

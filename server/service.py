@@ -24,8 +24,9 @@ from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
 from wardround.server.state import MakeVisit
 from wardround.server.store import ArtefactStore
+from wardround.shared import frames
 from wardround.shared.allocator import return_freed_memory
-from wardround.shared.checkpoint import CHUNK_BYTES
+from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import IdentityError, WireError
 from wardround.shared.identity import Identity, Role
 from wardround.shared.tensor_check import TensorCheck
@@ -122,9 +123,9 @@ class Service(wire_grpc.RelayServiceServicer):
             self._study.news.ring()
             return wire.HeartbeatResponse(is_current=is_current)
 
-    async def Fetch(
+    async def Fetch(  # type: ignore[override]  # framed by `frames`
         self, request: wire.FetchRequest, context: _Context
-    ) -> AsyncIterator[wire.FetchResponse]:
+    ) -> AsyncIterator[Chunk]:
         """Send one part of the ordered checkpoint."""
         async with self._caller(context) as caller:
 
@@ -136,7 +137,7 @@ class Service(wire_grpc.RelayServiceServicer):
             # Reading a chunk here takes less time than asking another thread for it.
             try:
                 for chunk in self._store.read(part, request.offset):
-                    yield wire.FetchResponse(chunk=chunk)
+                    yield chunk
             finally:
                 return_freed_memory()
 
@@ -149,17 +150,16 @@ class Service(wire_grpc.RelayServiceServicer):
             await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
             return wire.OfferResponse(offset=self._store.arrived(awaited.part))
 
-    async def Deliver(
-        self, request_iterator: AsyncIterator[wire.DeliverRequest], context: _Context
+    async def Deliver(  # type: ignore[override]  # framed by `frames`
+        self, request_iterator: AsyncIterator[wire.DeliverHeader | Chunk], context: _Context
     ) -> wire.DeliverResponse:
         """Take in an announced part."""
         async with self._caller(context, Role.SITE) as caller:
-            first = await anext(request_iterator, wire.DeliverRequest())
-            if not first.HasField("header"):
+            header = await anext(request_iterator, b"")
+            if not isinstance(header, wire.DeliverHeader):
                 raise WireError(
                     "an upload began without a header. Both sides must run the same release."
                 )
-            header = first.header
             awaited = await self._on_study(partial(self._awaited, caller, header))
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.DeliverResponse()
@@ -176,18 +176,17 @@ class Service(wire_grpc.RelayServiceServicer):
             return wire.DeliverResponse()
 
     async def _take_in(
-        self, requests: AsyncIterator[wire.DeliverRequest], incoming: Incoming
+        self, chunks: AsyncIterator[wire.DeliverHeader | Chunk], incoming: Incoming
     ) -> None:
         """Write chunks while the next ones arrive; those that arrived meanwhile go together."""
-        arrived: list[bytes] = []
+        arrived: list[Chunk] = []
         writing: asyncio.Future[None] | None = None
         try:
-            async for message in requests:
-                chunk = message.chunk
-                if not 0 < len(chunk) <= CHUNK_BYTES:
+            async for chunk in chunks:
+                if isinstance(chunk, wire.DeliverHeader) or not 0 < len(chunk) <= CHUNK_BYTES:
                     raise WireError(
-                        f"a chunk of {len(chunk)} bytes arrived, expected 1 to {CHUNK_BYTES}. "
-                        f"Both sides must run the same release."
+                        f"an upload holds {_described(chunk)}, expected a chunk of 1 to "
+                        f"{CHUNK_BYTES} bytes. Both sides must run the same release."
                     )
                 arrived.append(chunk)
                 if writing is not None and (writing.done() or len(arrived) == MAX_WAITING):
@@ -268,10 +267,29 @@ class Service(wire_grpc.RelayServiceServicer):
 
 def offer(service: Service, server: grpc.aio.Server) -> None:
     """Have `server` answer for `service`."""
+    chunked: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Fetch": grpc.unary_stream_rpc_method_handler(
+            service.Fetch,
+            request_deserializer=wire.FetchRequest.FromString,
+            response_serializer=frames.write_fetched,
+        ),
+        "Deliver": grpc.stream_unary_rpc_method_handler(
+            service.Deliver,
+            request_deserializer=frames.read_delivered,
+            response_serializer=wire.DeliverResponse.SerializeToString,
+        ),
+    }
     wire_grpc.add_RelayServiceServicer_to_server(service, server)
+    server.add_registered_method_handlers(SERVICE_NAME, chunked)  # in the place of the generated
 
 
-def _write_all(incoming: Incoming, chunks: list[bytes]) -> None:
+def _described(content: wire.DeliverHeader | Chunk) -> str:
+    if isinstance(content, wire.DeliverHeader):
+        return "a second header"
+    return f"a chunk of {len(content)} bytes"
+
+
+def _write_all(incoming: Incoming, chunks: list[Chunk]) -> None:
     for chunk in chunks:
         incoming.write(chunk)
 

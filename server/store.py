@@ -13,13 +13,14 @@ from pathlib import Path
 from threading import Lock
 
 from wardround.server.incoming import Incoming
-from wardround.shared.checkpoint import CHUNK_BYTES, verified
+from wardround.shared.checkpoint import CHUNK_BYTES, Chunk, verified
 from wardround.shared.errors import CheckpointError
-from wardround.shared.files import STRETCH_BYTES, fsync_folder, pass_through
+from wardround.shared.files import fsync_folder
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
 
 _INCOMING = ".incoming-"
+_STRETCH_BYTES = 8 * 2**20
 
 
 class ArtefactStore:
@@ -49,7 +50,7 @@ class ArtefactStore:
         """Return whether the file of `part` is here and has its digest; reads all of it."""
         return self.has(part) and _digest_of_file(self.path(part.digest)) == part.digest
 
-    def put(self, part: PartRef, chunks: Iterable[bytes], *, check: TensorCheck) -> None:
+    def put(self, part: PartRef, chunks: Iterable[Chunk], *, check: TensorCheck) -> None:
         """Take in a part; on any error the store is as it was before.
 
         Args:
@@ -72,9 +73,9 @@ class ArtefactStore:
             incoming = Path(name)
             try:
                 with os.fdopen(handle, "wb") as file:
-                    for chunk in verified(part, chunks):
-                        check.update(chunk)
-                        file.write(chunk)
+                    for passed in verified(part, chunks):
+                        check.update(passed)
+                        file.write(passed)
                     check.finish()
                     file.flush()
                     os.fsync(file.fileno())
@@ -162,8 +163,8 @@ class ArtefactStore:
                 while chunk := file.read(CHUNK_BYTES):
                     yield chunk
                     offset += len(chunk)
-                    if offset % STRETCH_BYTES < len(chunk):
-                        pass_through(file.fileno(), offset)
+                    if offset % _STRETCH_BYTES < len(chunk):  # the next reader may be days away
+                        os.posix_fadvise(file.fileno(), 0, offset, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise CheckpointError(
                 f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "

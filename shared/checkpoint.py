@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
 
+Chunk = bytes | memoryview
+
 CHUNK_BYTES = 2**20
 LONGEST_HEADER_BYTES = 2**20  # its length included; enough for ten thousand tensors
 PROMPT = "prompt."
@@ -118,13 +120,13 @@ def part_ref(name: str, data: bytes) -> PartRef:
     return PartRef(name=name, digest=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
 
-def chunks_of(data: bytes, offset: int = 0) -> Iterator[bytes]:
+def chunks_of(data: Chunk, offset: int = 0) -> Iterator[Chunk]:
     """Yield `data` from `offset` on in chunks of 1 MiB."""
     for start in range(offset, len(data), CHUNK_BYTES):
         yield data[start : start + CHUNK_BYTES]
 
 
-def verified(part: PartRef, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def verified(part: PartRef, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """Yield `chunks` and check, when they end, that they were the file of `part`.
 
     Raises:

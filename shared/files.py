@@ -6,7 +6,6 @@ from pathlib import Path
 
 PRIVATE = 0o600  # the owner alone reads and writes
 PUBLIC = 0o644
-STRETCH_BYTES = 8 * 2**20
 
 
 def write_once(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
@@ -50,16 +49,6 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def pass_through(handle: int, end: int) -> None:
-    """Begin to bring the first `end` bytes of a file to the disk, and forget those that are there.
-
-    For files that are too large to be kept in memory for the next reader: called after every
-    `STRETCH_BYTES`, it leaves little to be done when the file is synced, and spares the system
-    finding ever new memory for bytes that pass once.
-    """
-    os.posix_fadvise(handle, 0, end, os.POSIX_FADV_DONTNEED)
 
 
 def _fill(handle: int, data: bytes) -> None:

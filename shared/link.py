@@ -7,13 +7,14 @@ them. Only bytes cross, in the encoding of `wardround.shared.codec`.
 from collections.abc import Iterator
 from typing import Protocol
 
+from wardround.shared.checkpoint import Chunk
 from wardround.shared.messages import PartRef
 
 
 class CoordinatorLink(Protocol):
     """What a site is given to talk through, bound to that site's identity."""
 
-    def fetch(self, part: PartRef) -> Iterator[bytes]:
+    def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part of the ordered checkpoint in chunks of at most 1 MiB.
 
         The site checks them against the part's digest (`checkpoint.verified`).

@@ -12,6 +12,7 @@ import numpy as np
 from wardround.shared.checkpoint import (
     ITEM_BYTES,
     LONGEST_HEADER_BYTES,
+    Chunk,
     chunks_of,
     header_end,
     verify_header,
@@ -40,7 +41,7 @@ class TensorCheck:
         self._numbers: _Numbers | None = None
         self._fault: CheckpointError | None = None
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: Chunk) -> None:
         """Look at the next bytes."""
         if self._fault is None:
             try:
@@ -60,7 +61,7 @@ class TensorCheck:
         if self._numbers is None:  # so short that not even its header is whole
             verify_header(self._part.name, bytes(self._beginning), self._expected)
 
-    def _look_at(self, chunk: bytes) -> None:
+    def _look_at(self, chunk: Chunk) -> None:
         if self._numbers is None:
             self._beginning += chunk
             end = header_end(self._beginning)
@@ -85,7 +86,7 @@ class _Numbers:
         self._left = 0  # bytes of the tensor that are still to come
         self._cut = b""  # the first bytes of a number whose others are still to come
 
-    def look_at(self, chunk: bytes) -> None:
+    def look_at(self, chunk: Chunk) -> None:
         raw, start = self._cut + chunk if self._cut else chunk, 0
         while start < len(raw):
             if self._spec is None:
@@ -104,7 +105,7 @@ class _Numbers:
             start, self._left = start + seen, self._left - seen
             if not self._left:
                 self._spec = None
-        self._cut = raw[start:]
+        self._cut = bytes(raw[start:])
 
 
 def verify_part(part: PartRef, data: bytes, expected: Sequence[TensorSpec]) -> None:
@@ -124,7 +125,7 @@ def verify_part(part: PartRef, data: bytes, expected: Sequence[TensorSpec]) -> N
     check.finish()
 
 
-def _is_finite(raw: bytes, dtype: str, count: int, start: int) -> bool:
+def _is_finite(raw: Chunk, dtype: str, count: int, start: int) -> bool:
     if dtype == "BF16":
         bits = np.frombuffer(raw, "<u2", count, start)
         return not bool((bits & _BF16_EXPONENT == _BF16_EXPONENT).any())

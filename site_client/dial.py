@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import grpc
 
+from wardround.shared import frames
 from wardround.shared.allocator import keep_freed_memory
-from wardround.shared.checkpoint import Manifest, chunks_of
+from wardround.shared.checkpoint import Chunk, Manifest, chunks_of
 from wardround.shared.connection import Connection
 from wardround.shared.errors import (
     CheckpointError,
@@ -32,6 +33,8 @@ from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 ANSWER_S = 120.0  # for calls that answer at once; long enough for a slow disk
 SHORTEST_BEAT_S = 1.0
+
+_SERVICE = "/" + wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -87,6 +90,16 @@ class _Coordinator:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.stub = wire_grpc.RelayServiceStub(connection.channel)
+        self.fetch = connection.channel.unary_stream(
+            f"{_SERVICE}/Fetch",
+            request_serializer=wire.FetchRequest.SerializeToString,
+            response_deserializer=frames.read_fetched,
+        )
+        self.deliver = connection.channel.stream_unary(
+            f"{_SERVICE}/Deliver",
+            request_serializer=frames.write_delivered,
+            response_deserializer=wire.DeliverResponse.FromString,
+        )
         self._ended: wire.NextOrderResponse | None = None
 
     def register(self, plan: StudyPlan, manifest: Manifest) -> wire.RegisterResponse:
@@ -234,20 +247,20 @@ class RelayLink:
     """The `CoordinatorLink` of a site that carries out one order."""
 
     def __init__(self, coordinator: _Coordinator, lease: Lease, heart: Heart) -> None:
-        self._connection, self._stub = coordinator.connection, coordinator.stub
+        self._coordinator, self._stub = coordinator, coordinator.stub
+        self._connection = coordinator.connection
         self._lease, self._heart = lease, heart
 
-    def fetch(self, part: PartRef) -> Iterator[bytes]:
+    def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part, going on where a connection broke."""
         size, pauses = 0, self._connection.pauses()
         while size < part.size_bytes:
             request = wire.FetchRequest(
                 token=self._lease.token, part_digest=part.digest, offset=size
             )
-            call = self._stub.Fetch(request)
+            call = self._coordinator.fetch(request)
             try:
-                for message in call:
-                    chunk = message.chunk
+                for chunk in call:
                     size += len(chunk)
                     pauses = self._connection.pauses()
                     yield chunk
@@ -286,7 +299,7 @@ class RelayLink:
                 offset=offer.offset,
             )
             try:
-                self._stub.Deliver(_requests(header, data))
+                self._coordinator.deliver(_contents(header, data))
             except grpc.RpcError as error:
                 try:
                     self._connection.wait_out(error, what, next(pauses))
@@ -319,10 +332,9 @@ class RelayLink:
         )
 
 
-def _requests(header: wire.DeliverHeader, data: bytes) -> Iterator[wire.DeliverRequest]:
-    yield wire.DeliverRequest(header=header)
-    for chunk in chunks_of(data, header.offset):
-        yield wire.DeliverRequest(chunk=chunk)
+def _contents(header: wire.DeliverHeader, data: bytes) -> Iterator[wire.DeliverHeader | Chunk]:
+    yield header
+    yield from chunks_of(memoryview(data), header.offset)
 
 
 def _expect_holder(credentials: Credentials, site_id: str) -> None:

@@ -6,7 +6,7 @@ What it may fetch came with the message; what it hands over is collected into th
 from collections.abc import Iterator
 
 from wardround.deploy.flower.records import OrderRecord, ResultRecord, key_of
-from wardround.shared.checkpoint import chunks_of
+from wardround.shared.checkpoint import Chunk, chunks_of
 from wardround.shared.errors import WireError
 from wardround.shared.messages import PartRef
 
@@ -43,7 +43,7 @@ class MessageLink:
             parts=self._parts,
         )
 
-    def fetch(self, part: PartRef) -> Iterator[bytes]:
+    def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part that came with the order."""
         if part.digest not in self._order.parts:
             raise WireError(

@@ -216,7 +216,7 @@ def test_no_more_chunks_are_taken_in_than_may_wait(world) -> None:
         nonlocal num_sent
         while num_sent < 50:
             num_sent += 1
-            yield wire.DeliverRequest(chunk=b"x")
+            yield b"x"
 
     async def take_in() -> int:
         study = LiveStudy(_Broken(fold(world.events()[:1]), ValueError()), Presence(10))

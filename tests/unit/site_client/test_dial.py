@@ -91,8 +91,7 @@ class Stream:
         self.chunks, self.fault = chunks, fault
 
     def __iter__(self):
-        for chunk in self.chunks:
-            yield wire.FetchResponse(chunk=chunk)
+        yield from self.chunks
         if self.fault is not None:
             raise self.fault
 
@@ -101,7 +100,8 @@ class Stream:
 
 
 def link(connection, stub) -> RelayLink:
-    coordinator = SimpleNamespace(connection=connection, stub=stub)
+    fetch, deliver = getattr(stub, "Fetch", None), getattr(stub, "Deliver", None)
+    coordinator = SimpleNamespace(connection=connection, stub=stub, fetch=fetch, deliver=deliver)
     return RelayLink(coordinator, Lease(), heart=None)
 
 
@@ -139,9 +139,9 @@ class Uploads:
 
     def Deliver(self, requests):  # noqa: N802
         first, *rest = list(requests)
-        self.offsets.append(first.header.offset)
+        self.offsets.append(first.offset)
         fault = self.faults.pop(0) if self.faults else None
-        sent = b"".join(message.chunk for message in rest)
+        sent = b"".join(rest)
         if fault is None:
             self.kept += sent
         elif fault.code() is Code.DATA_LOSS:
