@@ -103,6 +103,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
         WardroundError: Whatever stopped the study; it can be resumed.
     """
     _check_folder(options)
+    plan = site_folders.without_mock(plan, options.places)
     if options.engine != IN_PROCESS:
         borrowing.expect_no_borrowing(plan)
     if options.resume and _is_finished(plan, options.out):

@@ -45,6 +45,17 @@ class Places:
         return tuple(dict.fromkeys(bases))
 
 
+def without_mock(plan: StudyPlan, places: Places) -> StudyPlan:
+    """Return the plan as it is where `--data` was given: without mock sites.
+
+    Reports show cases of mock sites, so a plan that keeps the mark would show real ones.
+    """
+    if places.data is None or plan.simulation.mock is None:
+        return plan
+    simulation = plan.simulation.model_copy(update={"mock": None})
+    return plan.model_copy(update={"simulation": simulation})
+
+
 def find(plan: StudyPlan, places: Places) -> dict[str, Path]:
     """Return the folder of each site.
 

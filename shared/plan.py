@@ -243,6 +243,15 @@ class Simulation(_Section):
         default_factory=dict, description="site_id -> folder, where not under data_root"
     )
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.mock is not None and (self.data_root is not None or self.data):
+            raise ValueError(
+                "mock makes the data, so data_root and data would not be read: leave out mock, "
+                "or leave out both of the others"
+            )
+        return self
+
 
 class StudyPlan(_Section):
     """One study: its task, its site sequence, its networks, its method."""

@@ -198,6 +198,14 @@ def test_data_check_lists_faults_and_ends_with_4(run: Run, tmp_path: Path) -> No
     assert "1 of 2 sites have faults: south" in err
 
 
+def test_data_on_the_command_line_win_over_mock_sites_of_the_plan(run: Run, tmp_path: Path) -> None:
+    given = tmp_path / "gone"
+    status, _, err = run("simulate", "demo", "--data", given, "--out", tmp_path / "out")
+    assert status == 4
+    assert f"{given}  (no such folder)" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_fingerprint_is_json_for_programs(run: Run, tmp_path: Path) -> None:
     write_site(tmp_path / "north")
     status, out, _ = run("data", "fingerprint", tmp_path / "north", "--format", "json")

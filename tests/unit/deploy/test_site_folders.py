@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.deploy.site_folders import Places, find
+from wardround.deploy.site_folders import Places, find, without_mock
 from wardround.shared import plan as plans
 from wardround.shared.errors import DataError
 
@@ -87,3 +87,9 @@ def test_a_named_folder_that_is_absent_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_for_a_site_that_is_not_in_the_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not among the sites"):
         find(study(data={"west": "x"}), places(tmp_path))
+
+
+def test_the_command_s_folder_wins_over_mock_sites(tmp_path: Path) -> None:
+    plan = study(mock=4)
+    assert without_mock(plan, places(tmp_path)) == plan
+    assert without_mock(plan, places(tmp_path, data=tmp_path)) == study()

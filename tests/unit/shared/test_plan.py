@@ -126,6 +126,8 @@ def test_every_fault_is_named_at_once():
         ("task.patch_size", [128, 128], "larger than working_size"),
         ("denoiser.channels", [17, 32], "multiples of 16"),
         ("denoiser.sampling_steps", 7, "must divide denoiser.timesteps"),
+        ("simulation", {"mock": 4, "data_root": "d"}, "data_root and data would not be read"),
+        ("simulation", {"mock": 4, "data": {"ada": "d"}}, "data_root and data would not be read"),
     ],
 )
 def test_values_that_do_not_fit_each_other_are_refused(path, value, fault):
