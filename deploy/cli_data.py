@@ -1,6 +1,7 @@
 """`wardround data`: make mock sites, check data before a study, describe them in numbers."""
 
 import json
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,6 +95,9 @@ def check(
     else:
         for found in checks:
             _print(found)
+        # A hospital that checks its own folder alone need not have the others.
+        if study and any(found.folder not in folders for found in checks):
+            _say_who_was_not_seen(study.sites, {found.site_id for found in checks})
     faulty = [found.site_id for found in checks if not found.is_sound]
     if faulty:
         raise DataError(
@@ -155,12 +159,25 @@ def _print(found: "SiteCheck") -> None:
     console = Console(soft_wrap=True, highlight=False)
     numbers = found.fingerprint
     cases = f"{numbers.num_train} to train on, {numbers.num_heldout} held out" if numbers else ""
-    verdict = "[green]sound[/]" if found.is_sound else f"[red]{len(found.faults)} faults[/]"
+    verdict = "[green]sound[/]" if found.is_sound else f"[red]{_counted(len(found.faults))}[/]"
     console.print(f"[bold]{found.site_id}[/] {verdict}  {found.layout}  {cases}")
     for fault in found.faults:
         console.print(f"  fault: {fault.line(found.folder)}", markup=False)
     for warning in found.warnings:
         console.print(f"  note: {warning}", markup=False)
+
+
+def _say_who_was_not_seen(sites: Sequence[str], seen: Set[str]) -> None:
+    unseen = [site for site in sites if site not in seen]
+    if unseen:
+        print(
+            f"note: the plan also names {', '.join(unseen)}, of which there is no folder here. "
+            f"A simulation needs the data of every site: add them, or take the names out of sites."
+        )
+
+
+def _counted(num_faults: int) -> str:
+    return f"{num_faults} fault{'' if num_faults == 1 else 's'}"
 
 
 def _words(value: Any) -> str:

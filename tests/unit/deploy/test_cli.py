@@ -198,6 +198,28 @@ def test_data_check_lists_faults_and_ends_with_4(run: Run, tmp_path: Path) -> No
     assert "1 of 2 sites have faults: south" in err
 
 
+def test_data_check_names_sites_of_the_plan_that_a_folder_of_sites_lacks(
+    run: Run, tmp_path: Path
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(PLAN, encoding="utf-8")
+    north = write_site(tmp_path / "hospitals" / "north")
+    status, out, _ = run("data", "check", tmp_path / "hospitals", "--plan", study)
+    assert status == 0
+    assert "the plan also names south" in out
+    status, out, _ = run("data", "check", north, "--plan", study)
+    assert status == 0
+    assert "south" not in out
+
+
+def test_data_check_counts_faults_in_words_that_agree(run: Run, tmp_path: Path) -> None:
+    north = write_site(tmp_path / "north")
+    (north / "labels" / "c1.png").unlink()
+    assert "north 1 fault " in run("data", "check", north)[1]
+    (north / "labels" / "c2.png").unlink()
+    assert "north 3 faults " in run("data", "check", north)[1]
+
+
 def test_data_on_the_command_line_win_over_mock_sites_of_the_plan(run: Run, tmp_path: Path) -> None:
     given = tmp_path / "gone"
     status, _, err = run("simulate", "demo", "--data", given, "--out", tmp_path / "out")
