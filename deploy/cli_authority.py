@@ -137,9 +137,10 @@ def approve(
     """
     _check_new(out)
     content = read_given(request, "request")
-    _hand_out(
-        out, _authority(folder).approve(content, token.strip(), now=cli_options.clock(), days=days)
+    certificate = _authority(folder).approve(
+        content, token.strip(), now=cli_options.clock(), days=days
     )
+    _hand_out(out, certificate, there=f"--certificate {out.name} --ca ca.crt")
 
 
 @app.command()
@@ -164,7 +165,8 @@ def renew(
     """
     _check_new(out)
     content, old = read_given(request, "request"), read_given(certificate, "certificate")
-    _hand_out(out, _authority(folder).renew(content, old, now=cli_options.clock(), days=days))
+    renewed = _authority(folder).renew(content, old, now=cli_options.clock(), days=days)
+    _hand_out(out, renewed, there=f"--certificate {out.name}")
 
 
 @app.command()
@@ -234,7 +236,7 @@ def _say_what_stays_valid(authority: "Authority", role: Role, name: str, now: da
             )
 
 
-def _hand_out(out: Path, certificate: bytes) -> None:
+def _hand_out(out: Path, certificate: bytes, *, there: str) -> None:
     from wardround.shared.files import write_once
 
     identity = identity_of(certificate)
@@ -248,7 +250,7 @@ def _hand_out(out: Path, certificate: bytes) -> None:
     print(
         f"{out}: {uri_of(identity.role, identity.name)}, valid until {identity.not_after:%Y-%m-%d}"
     )
-    print(f"next: send it back; there: wardround site enroll FOLDER --certificate {out.name}")
+    print(f"next: send it back; there: wardround site enroll FOLDER {there}")
 
 
 def _authority(folder: Path) -> "Authority":

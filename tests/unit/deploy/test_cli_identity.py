@@ -81,7 +81,7 @@ def test_each_step_says_the_next_one(ok: Callable[..., str]) -> None:
     assert "wardround ca approve" in asked
     assert "wardround site enroll site --certificate utrecht.crt --ca ca.crt" in asked
     made = ok("ca", "approve", "ca", "site/own.csr", "--token", token, "--out", "utrecht.crt")
-    assert "--certificate utrecht.crt" in made
+    assert "wardround site enroll FOLDER --certificate utrecht.crt --ca ca.crt" in made
     done = ok("site", "enroll", "site", "--certificate", "utrecht.crt", "--ca", "ca/ca.crt")
     assert "wardround://site/utrecht, valid until 2030-04-01" in done
     assert fingerprint(Path("ca/ca.crt").read_bytes()) in done
