@@ -143,8 +143,9 @@ def _reordered(state: StudyState, to_come: tuple[str, ...], by: str) -> SitesReo
         return None
     if sorted(to_come) != sorted(movable):
         raise UsageError(
-            f"the order '{', '.join(to_come)}' is not one of the sites whose visits are still to "
-            f"begin in study '{state.study_id}'. Name each of them once: {', '.join(movable)}."
+            f"the order '{', '.join(to_come)}' does not name each site of study "
+            f"'{state.study_id}' whose visit is still to begin, once, and no other. "
+            f"Name each of them once: {', '.join(movable)}."
         )
     return SitesReordered(to_come=to_come, by=by)
 
