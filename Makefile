@@ -44,7 +44,7 @@ simulate: install ## six made-up sites through one study into out/simulate, anew
 	$(BIN)/wardround simulate --out out/simulate $(if $(findstring --resume,$(ARGS)),,--fresh) $(ARGS)
 
 test: check ## everything a change must pass: checks, unit, contract and integration tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 unit: install ## the quick tests alone
 	$(BIN)/python -m pytest tests/unit tests/contract -m 'not slow' $(ARGS)

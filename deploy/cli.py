@@ -243,8 +243,9 @@ def compare(
 
     STUDY.toml is the plan to vary, or the name of a packaged one, such as benchmark.
 
-    Each study has its own folder OUT/METHOD/seed-N/order-N and is resumed if it is there, so the
-    same command goes on after an interruption. Writes OUT/table.json and OUT/table.md.
+    Each study has its own folder OUT/METHOD/seed-N (with several orders OUT/METHOD/seed-N/order-N)
+    and is resumed if it is there, so the same command goes on after an interruption. Writes
+    OUT/table.json and OUT/table.md.
 
     Methods: finetune (no memory), exemplar-replay (keeps real cases), diffusion-replay (generated
     replay alone), smd (generated replay with gradient alignment), joint (all data at once).
