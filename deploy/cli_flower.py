@@ -25,6 +25,10 @@ def bundle(
     folder: Annotated[
         bool, typer.Option("--folder", help="Print the folder instead, for `flwr run`.")
     ] = False,
+    simulation: Annotated[
+        bool,
+        typer.Option("--simulation", help="The one for Flower's simulation runtime instead."),
+    ] = False,
 ) -> None:
     """Print the digest of this release's app bundle, for a site's list.
 
@@ -38,7 +42,8 @@ def bundle(
     """
     from wardround.deploy.flower import bundle as bundles
 
-    print(bundles.FOLDER if folder else bundles.digest())
+    chosen = bundles.SIMULATION if simulation else bundles.FOLDER
+    print(chosen if folder else bundles.digest(chosen))
 
 
 @flower_app.command()

@@ -12,6 +12,7 @@ from wardround.deploy import study_text
 from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.deploy.cli_options import Engine, Format, find_study, sound_credentials
 from wardround.deploy.study_client import StudyClient
+from wardround.deploy.study_in_folder import StudyInFolder
 from wardround.shared import plan as plans
 from wardround.shared.errors import UsageError
 from wardround.shared.study_api import (
@@ -36,7 +37,16 @@ app = typer.Typer(
 StudyId = Annotated[str, typer.Argument(metavar="STUDY", help="The study's identifier.")]
 SiteName = Annotated[str, typer.Argument(metavar="SITE", help="The site's name.")]
 Coordinator = Annotated[
-    str, typer.Option(metavar="HOST:PORT", help="The coordinator that serves it.")
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The coordinator that serves it.", show_default=False),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The study's folder instead, where nobody serves it: between two runs over Flower.",
+        show_default=False,
+    ),
 ]
 CredentialsDir = Annotated[
     Path, typer.Option("--credentials", help="Folder with an operator's ca.crt, own.crt, own.key.")
@@ -85,13 +95,21 @@ def create(
         print(f"{out}: study {relay.state.study_id}, plan {plan.digest()}")
     if engine is Engine.GRPC:
         print(f"next: wardround coordinator serve {out} --credentials DIR --listen HOST:PORT")
+        return
+    if hold:
+        print(f"then: wardround study start {plan.study_id} --folder {out} --credentials DIR")
+    print(
+        'next: flwr run "$(wardround flower bundle --folder)" SUPERLINK --stream '
+        f"--run-config 'study=\"{out.resolve()}\"'"
+    )
 
 
 @app.command()
 def status(
     study: StudyId,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Say where a study stands: its sites, and what is waited for.
@@ -100,14 +118,16 @@ def status(
 
     `wardround study status heart --coordinator host:7443 --credentials operator`
     """
-    with _dialled(study, coordinator, credentials) as client:
+    with _study(study, credentials, coordinator, folder) as client:
         _show(client.status()[0], output)
 
 
 @app.command()
 def watch(
     study: StudyId,
-    coordinator: Coordinator,
+    coordinator: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The coordinator that serves it.")
+    ],
     credentials: CredentialsDir,
     output: Annotated[
         Format, typer.Option("--format", help="json: events and status, one JSON object a line.")
@@ -132,7 +152,7 @@ def watch(
     from wardround.deploy.progress import watching
     from wardround.deploy.study_watch import follow
 
-    with _dialled(study, coordinator, credentials) as client:
+    with StudyClient(coordinator, sound_credentials(credentials), study) as client:
         now, plan = client.status()
         news = client.watch(now.num_events if after is None else after)
         if output is Format.JSON:
@@ -148,8 +168,9 @@ def watch(
 @app.command()
 def start(
     study: StudyId,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Let a study begin that was created on hold.
@@ -158,14 +179,15 @@ def start(
 
     `wardround study start heart --coordinator host:7443 --credentials operator`
     """
-    _change(Start(), study, coordinator, credentials, output)
+    _change(Start(), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def pause(
     study: StudyId,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Begin nothing further; a visit under way is finished.
@@ -174,14 +196,15 @@ def pause(
 
     `wardround study pause heart --coordinator host:7443 --credentials operator`
     """
-    _change(Pause(), study, coordinator, credentials, output)
+    _change(Pause(), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def resume(
     study: StudyId,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Go on after a pause.
@@ -190,14 +213,15 @@ def resume(
 
     `wardround study resume heart --coordinator host:7443 --credentials operator`
     """
-    _change(Resume(), study, coordinator, credentials, output)
+    _change(Resume(), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def stop(
     study: StudyId,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """End a study for good; what was committed stays, what is under way is dropped.
@@ -206,15 +230,16 @@ def stop(
 
     `wardround study stop heart --coordinator host:7443 --credentials operator`
     """
-    _change(Stop(), study, coordinator, credentials, output)
+    _change(Stop(), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def skip(
     study: StudyId,
     site: SiteName,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Make no visit at a site; it scores checkpoints while it is there.
@@ -225,15 +250,16 @@ def skip(
 
     `wardround study skip heart lyon --coordinator host:7443 --credentials operator`
     """
-    _change(Skip(site), study, coordinator, credentials, output)
+    _change(Skip(site), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def withdraw(
     study: StudyId,
     site: SiteName,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Ask a site for nothing any more; what it gave stays.
@@ -242,15 +268,16 @@ def withdraw(
 
     `wardround study withdraw heart lyon --coordinator host:7443 --credentials operator`
     """
-    _change(Withdraw(site), study, coordinator, credentials, output)
+    _change(Withdraw(site), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
 def add(
     study: StudyId,
     site: SiteName,
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Put a site at the end of the sequence: a late one, or one that was skipped or withdrawn.
@@ -262,7 +289,7 @@ def add(
 
     `wardround study add heart porto --coordinator host:7443 --credentials operator`
     """
-    _change(Add(site), study, coordinator, credentials, output)
+    _change(Add(site), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
@@ -272,8 +299,9 @@ def reorder(
         list[str],
         typer.Argument(metavar="SITE...", help="Every site whose visit is still to begin, once."),
     ],
-    coordinator: Coordinator,
     credentials: CredentialsDir,
+    coordinator: Coordinator = None,
+    folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Make the visits still to come in another order.
@@ -282,18 +310,32 @@ def reorder(
 
     `wardround study reorder heart porto lyon --coordinator host:7443 --credentials operator`
     """
-    _change(Reorder(tuple(sites)), study, coordinator, credentials, output)
+    _change(Reorder(tuple(sites)), _study(study, credentials, coordinator, folder), output)
 
 
-def _change(
-    change: Change, study: str, coordinator: str, credentials: Path, output: Format
-) -> None:
-    with _dialled(study, coordinator, credentials) as client:
-        _show(client.change(change), output)
+def _change(change: Change, study: StudyClient | StudyInFolder, output: Format) -> None:
+    with study as opened:
+        _show(opened.change(change), output)
 
 
-def _dialled(study: str, coordinator: str, credentials: Path) -> StudyClient:
-    return StudyClient(coordinator, sound_credentials(credentials), study)
+def _study(
+    study_id: str, credentials: Path, coordinator: str | None, folder: Path | None
+) -> StudyClient | StudyInFolder:
+    """Return a study at its coordinator, or in its folder.
+
+    Raises:
+        IdentityError: The credentials cannot be used, or not for this.
+        UsageError: Neither place was named, or both.
+    """
+    own = sound_credentials(credentials)
+    if coordinator is not None and folder is None:
+        return StudyClient(coordinator, own, study_id)
+    if folder is not None and coordinator is None:
+        return StudyInFolder(folder, own, study_id)
+    raise UsageError(
+        "a study is at its coordinator or, where nobody serves it, in its folder. "
+        "Give one of --coordinator HOST:PORT and --folder DIR."
+    )
 
 
 def _show(status: StudyStatus, output: Format) -> None:

@@ -22,7 +22,7 @@ from wardround.server.service import MAX_MESSAGE_BYTES, Service
 from wardround.server.state import StudyState
 from wardround.server.study_service import StudyService
 from wardround.shared.allocator import keep_freed_memory
-from wardround.shared.errors import IdentityError, JournalError, UsageError
+from wardround.shared.errors import IdentityError, UsageError
 from wardround.shared.identity import Credentials, Role, identity_of
 
 HEARTBEAT_S = 10
@@ -82,11 +82,7 @@ def serve(
             f"the certificate is one of {own.role} '{own.name}', expected one of a coordinator. "
             f"Name the coordinator's own folder of credentials."
         )
-    if not (directory / study_folder.JOURNAL).is_file():
-        raise JournalError(
-            f"'{directory}' holds no study. Create one (wardround study create STUDY.toml "
-            f"--out {directory}), or name another folder."
-        )
+    study_folder.expect_study(directory)
     keep_freed_memory()
     with study_folder.hold(directory) as (relay, store):
         study_folder.verify_last_checkpoint(relay, store)

@@ -36,6 +36,19 @@ def hold(
         yield Relay(journal, store, on_progress=on_progress), store
 
 
+def expect_study(directory: Path) -> None:
+    """Check that a folder holds a study.
+
+    Raises:
+        JournalError: It holds none.
+    """
+    if not (directory / JOURNAL).is_file():
+        raise JournalError(
+            f"'{directory}' holds no study. Create one (wardround study create STUDY.toml "
+            f"--out {directory}), or name another folder."
+        )
+
+
 def verify_last_checkpoint(relay: Relay, store: ArtefactStore) -> None:
     """Check that the checkpoint which the study goes on from is there.
 

@@ -1,6 +1,6 @@
 """The bundle that Flower ships to every site at each run: a file of names, no code.
 
-Its bytes, and so its digest, follow from the packaged `app/pyproject.toml` alone.
+Its bytes, and so its digest, follow from the packaged `pyproject.toml` alone.
 """
 
 import hashlib
@@ -9,16 +9,18 @@ from pathlib import Path
 from flwr.cli.build import build_fab_from_disk
 
 FOLDER = Path(__file__).parent / "app"
+SIMULATION = Path(__file__).parent / "app-simulation"
+"""The bundle of a simulation on one machine, which no site of a federation runs."""
 
 
-def build() -> bytes:
-    """Return the bundle that `flwr run` makes of `FOLDER`."""
-    return build_fab_from_disk(FOLDER)
+def build(folder: Path = FOLDER) -> bytes:
+    """Return the bundle that `flwr run` makes of a folder."""
+    return build_fab_from_disk(folder)
 
 
-def digest() -> str:
+def digest(folder: Path = FOLDER) -> str:
     """Return the digest of this release's bundle."""
-    return digest_of(build())
+    return digest_of(build(folder))
 
 
 def digest_of(bundle: bytes) -> str:

@@ -2,7 +2,8 @@
 
 Flower forgets a message when a SuperNode or its process dies, so the order is sent again, for as
 long as it takes: an order is named by its digest, a site remembers its finished phases, and the
-relay takes a repeated result as the same. Nothing limits how long a site may take.
+relay takes a repeated result as the same. Nothing limits how long a site may take. One whose
+SuperNode is not there is absent, and the relay does about it what the plan says.
 """
 
 import logging
@@ -32,6 +33,7 @@ MESSAGE_TYPES = {"visit": "train", "evaluation": "evaluate"}
 LIFETIME_S = 30 * 24 * 3600.0  # of a message at the SuperLink; then it is sent again
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.05, 0.5  # between looks for a reply
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before an order is sent again
+ABSENT_AFTER_S = 30.0  # without a SuperNode; as long as three heartbeats of the relay
 
 _LOST = {
     ErrorCode.MESSAGE_UNAVAILABLE: "the message expired or was dropped",
@@ -71,6 +73,7 @@ class FlowerEngine:
         relay: Where what the sites send goes.
         node_of: Returns the node of a site, or None while it is not there.
         sleep: Waits that many seconds.
+        clock: Returns seconds that only ever grow.
     """
 
     def __init__(
@@ -80,17 +83,23 @@ class FlowerEngine:
         node_of: Callable[[str], int | None],
         *,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._grid, self._relay, self._node_of, self._sleep = grid, relay, node_of, sleep
+        self._grid, self._relay, self._node_of = grid, relay, node_of
+        self._sleep, self._clock = sleep, clock
 
     def carry_out(self, order: Order) -> None:
-        """Have the order's site carry it out; returns when the relay has accepted the result.
+        """Have the order's site carry it out.
+
+        Returns when the relay has accepted the result, or has gone on without an absent site.
 
         Raises:
             WardroundError: The site ended the order with an error of this class, or the relay
                 refused its result.
         """
         result = self._ask(order)
+        if result is None:
+            return
         for message in result.progress:
             self._relay.progress(order.site_id, message)
         if order.kind == "evaluation":
@@ -100,11 +109,11 @@ class FlowerEngine:
             self._relay.deliver(order.site_id, result.upload, name, chunks_of(data))
         self._relay.commit(order.site_id, result.report, result.upload)
 
-    def _ask(self, order: Order) -> ResultRecord:
-        """Return the result of an order, sending it again until there is one."""
+    def _ask(self, order: Order) -> ResultRecord | None:
+        """Return the result of an order, sending it again until there is one or it is not due."""
         pauses = _growing(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        while True:
-            reply = self._exchange(order, self._wait_for_node(order.site_id))
+        while (node_id := self._wait_for_node(order)) is not None:
+            reply = self._exchange(order, node_id)
             if reply is not None and reply.has_content():
                 return _expect_done(order, unpack_result(reply.content))
             code = ErrorCode.MESSAGE_UNAVAILABLE if reply is None else reply.error.code
@@ -122,6 +131,7 @@ class FlowerEngine:
                 pause_s,
             )
             self._sleep(pause_s)
+        return None
 
     def _exchange(self, order: Order, node_id: int) -> Message | None:
         """Send an order and return the reply, whenever it comes; None where it was not taken."""
@@ -149,11 +159,19 @@ class FlowerEngine:
             group_id=str(order.visit),
         )
 
-    def _wait_for_node(self, site_id: str) -> int:
+    def _wait_for_node(self, order: Order) -> int | None:
+        """Return the node of an order's site; None where the study goes on without the site."""
+        site_id, began_s = order.site_id, self._clock()
         if (node_id := self._node_of(site_id)) is None:
             log.warning("waiting for site %s: no SuperNode of that name is online", site_id)
         pauses = _growing(FIRST_LOOK_S, LONGEST_LOOK_S)
         while node_id is None:
+            absent_s = self._clock() - began_s
+            if absent_s > ABSENT_AFTER_S:
+                self._relay.note_absent(site_id, absent_s)
+                if not self._relay.is_due(order):
+                    log.warning("site %s is absent, and not waited for any longer", site_id)
+                    return None
             self._sleep(next(pauses))
             node_id = self._node_of(site_id)
         return node_id
@@ -173,6 +191,22 @@ def registered_nodes(grid: Grid) -> Callable[[str], int | None]:
                 f"Unregister all but the site's own."
             )
         return found[0] if found else None
+
+    return node_of
+
+
+def virtual_nodes(grid: Grid) -> Callable[[str], int | None]:
+    """Return who finds a site's node in a simulation: nodes are alike there, so sites take turns.
+
+    Which one a site gets makes no difference, nor how many there are: the order names the site.
+    """
+    places: list[str] = []
+
+    def node_of(site_id: str) -> int | None:
+        if site_id not in places:
+            places.append(site_id)
+        nodes = sorted(grid.get_node_ids())
+        return nodes[places.index(site_id) % len(nodes)] if nodes else None
 
     return node_of
 

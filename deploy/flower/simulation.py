@@ -6,7 +6,7 @@ its processes, together with the sites.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from wardround.deploy.flower.client_app import OpenSite, client_app
-from wardround.deploy.flower.engine import FlowerEngine
+from wardround.deploy.flower.engine import FlowerEngine, virtual_nodes
 from wardround.deploy.flower.records import OrderRecord
 from wardround.server.relay import Relay
 from wardround.shared.errors import ConnectionLost, UsageError
@@ -73,7 +73,7 @@ def simulated_engine(gateways: Mapping[str, SiteGateway], relay: Relay) -> Itera
         grid = grids.get()
         if grid is None:
             raise _not_running()
-        yield FlowerEngine(grid, relay, _virtual_nodes(grid, tuple(gateways)), sleep=sleep)
+        yield FlowerEngine(grid, relay, virtual_nodes(grid), sleep=sleep)
     finally:
         finished.set()
         runtime.join()
@@ -90,17 +90,6 @@ def _one_of(gateways: Mapping[str, SiteGateway]) -> OpenSite:
         yield gateways[order.site_id]
 
     return open_site
-
-
-def _virtual_nodes(grid: Grid, site_ids: tuple[str, ...]) -> Callable[[str], int | None]:
-    """Return who finds a site's node: virtual nodes are alike, so each site takes one."""
-
-    def node_of(site_id: str) -> int | None:
-        nodes = sorted(grid.get_node_ids())
-        place = site_ids.index(site_id)
-        return nodes[place] if place < len(nodes) else None
-
-    return node_of
 
 
 def _not_running() -> ConnectionLost:

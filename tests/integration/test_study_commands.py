@@ -92,3 +92,24 @@ def test_an_operator_looks_after_a_study_by_commands(tmp_path: Path, authority, 
     away = wardround("status", "tiny")
     assert away.returncode == 11
     assert "cannot be reached" in away.stderr
+
+
+def test_a_study_that_nobody_serves_is_started_in_its_folder(
+    tmp_path: Path, authority, tiny_plan
+) -> None:
+    study, own = tmp_path / "study", authority.issue(Role.OPERATOR, "anna")
+    with open_study(
+        study, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", is_on_hold=True
+    ):
+        pass
+
+    def wardround(*words: str) -> subprocess.CompletedProcess[str]:
+        typed = [*STUDY, *words, "--credentials", str(own)]
+        return subprocess.run(typed, capture_output=True, text=True, check=False)
+
+    started = wardround("start", "tiny", "--folder", str(study), "--format", "json")
+    assert json.loads(started.stdout)["standing"] == "running", started.stderr
+    for place in ([], ["--folder", str(study), "--coordinator", "127.0.0.1:1"]):
+        unclear = wardround("status", "tiny", *place)
+        assert unclear.returncode == 2
+        assert "one of --coordinator HOST:PORT and --folder DIR" in unclear.stderr

@@ -25,6 +25,8 @@ from wardround.shared.errors import (
     WardroundError,
     WireError,
 )
+from wardround.shared.plan import Absence
+from wardround.shared.study_api import Standing
 
 
 def _load(name: str):
@@ -47,6 +49,7 @@ class Federation:
         self.grid = local_grid.LocalGrid(apps, mishaps)
         self.slept: list[float] = []
         self.on_sleep = lambda: None
+        self.clock = lambda: sum(self.slept)
         self._study = (folder / "study", plan, tiny.MANIFEST, tiny.GENESIS)
 
     def _app(self, name: str) -> ClientApp:
@@ -59,7 +62,8 @@ class Federation:
     def run(self):
         with open_study(*self._study, resume=True) as relay:
             nodes = registered_nodes(self.grid)
-            return run(relay, FlowerEngine(self.grid, relay, nodes, sleep=self._sleep))
+            engine = FlowerEngine(self.grid, relay, nodes, sleep=self._sleep, clock=self.clock)
+            return run(relay, engine)
 
     def _sleep(self, pause_s: float) -> None:
         self.slept.append(pause_s)
@@ -201,6 +205,49 @@ def test_a_site_that_is_away_is_waited_for(federation: Federation) -> None:
     federation.on_sleep = come_back
     assert federation.run().is_complete
     assert federation.slept == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
+
+
+def absent_site(folder: Path, plan, **policy) -> Federation:
+    """A study whose site ben has no SuperNode."""
+    made = Federation(folder, plan.model_copy(update={"absence": Absence(**policy)}))
+    made.grid.names = ["ada", "cai"]
+    return made
+
+
+def test_a_site_without_a_supernode_is_skipped_where_the_plan_says_so(
+    tmp_path: Path, tiny_plan
+) -> None:
+    (tmp_path / "other").mkdir()
+    without_ben = tiny_plan.model_copy(update={"sites": ("ada", "cai")})
+    whole = Federation(tmp_path / "other", without_ben).run()
+    federation = absent_site(tmp_path, tiny_plan, policy="skip", after_s=60)
+    state = federation.run()
+    assert (state.is_complete, state.visited) == (True, ("ada", "cai"))
+    assert state.skipped == {"ben": None}
+    assert state.checkpoints == whole.checkpoints
+    assert state.missed == {(visit, "ben") for visit in range(3)}
+    assert sum(federation.slept) < 60 + 3 * 31, "who is skipped is not waited for as long again"
+
+
+def test_a_study_is_stopped_where_the_plan_says_so(tmp_path: Path, tiny_plan) -> None:
+    federation = absent_site(tmp_path, tiny_plan, sites={"ben": "stop"}, after_s=60)
+    state = federation.run()
+    assert state.standing is Standing.STOPPED
+    assert 60 <= sum(federation.slept) < 62
+
+
+def test_a_site_that_is_to_be_waited_for_may_be_away_for_days(tmp_path: Path, tiny_plan) -> None:
+    federation = absent_site(tmp_path, tiny_plan)
+    federation.clock = lambda: 24 * 3600.0 * len(federation.slept)  # each look takes a day
+
+    def come_back() -> None:
+        if len(federation.slept) == 7:
+            federation.grid.names = ["ada", "ben", "cai"]
+
+    federation.on_sleep = come_back
+    state = federation.run()
+    assert state.is_complete
+    assert not state.skipped
 
 
 def test_a_name_that_two_nodes_have_is_nobodys(federation: Federation) -> None:
