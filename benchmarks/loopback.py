@@ -1,32 +1,17 @@
-"""A study network on this machine for measuring: an authority, credentials, processes, memory."""
+"""Processes on this machine for measuring, a coordinator among them, and the memory they hold."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from wardround.server.authority import Authority, init
 from wardround.server.coordinator import serve
-from wardround.shared.enrolment import install, make_request
-from wardround.shared.identity import CA_FILE, Role, read_credentials
+from wardround.shared.identity import read_credentials
 
 _processes = get_context("spawn")  # each process is as it would be on a machine of its own
-
-
-def issue(root: Path, role: Role, name: str) -> Path:
-    """Return a folder of new credentials of the authority under `root`, made where missing."""
-    now, ca = datetime.now(UTC), root / "ca"
-    authority = Authority(ca) if ca.exists() else init(ca, "loopback", now=now)
-    hosts = ("127.0.0.1",) if role is Role.COORDINATOR else ()
-    folder = root / name
-    token = authority.invite(name, role, now=now, hosts=hosts)
-    certificate = authority.approve(make_request(folder, role, name).read_bytes(), token, now=now)
-    install(folder, certificate, now=now, authority=(ca / CA_FILE).read_bytes())
-    return folder
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-from loopback import issue
-
+from wardround.deploy.throwaway import ThrowawayAuthority
 from wardround.shared import codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Manifest, part_ref, ref_of, verified
@@ -81,8 +80,9 @@ def _measure(root: Path) -> tuple[float, list[float]]:
     study = root / "study"
     with open_study(study, PLAN, MANIFEST, {"segmenter": PART, "denoiser": PART}):
         pass
-    hub = issue(root, Role.COORDINATOR, "hub")
-    own = {site_id: issue(root, Role.SITE, site_id) for site_id in SITES}
+    authority = ThrowawayAuthority(root / "credentials")
+    hub = authority.issue(Role.COORDINATOR, "hub")
+    own = {site_id: authority.issue(Role.SITE, site_id) for site_id in SITES}
     start_s = time.perf_counter()
     words = [sys.executable, "-m", "wardround.deploy.cli", "coordinator", "serve", str(study)]
     words += ["--credentials", str(hub), "--listen", "127.0.0.1:0"]

@@ -21,9 +21,10 @@ from threading import Thread
 from typing import Any
 
 import grpc
-from loopback import issue, resident_mib, running, serve_study
+from loopback import resident_mib, running, serve_study
 
 from wardround.deploy.in_process import open_study
+from wardround.deploy.throwaway import ThrowawayAuthority
 from wardround.shared import codec
 from wardround.shared import plan as plans
 from wardround.shared.allocator import keep_freed_memory
@@ -72,8 +73,9 @@ def _measure(root: Path, count: int, hops_per_site: int) -> None:
     data = _zeros(count)
     with open_study(root / "study", plan, manifest, {"segmenter": _zeros(1), "denoiser": data}):
         pass
-    hub = issue(root, Role.COORDINATOR, "hub")
-    own = {site_id: read_credentials(issue(root, Role.SITE, site_id)) for site_id in SITES}
+    authority = ThrowawayAuthority(root / "credentials")
+    hub = authority.issue(Role.COORDINATOR, "hub")
+    own = {name: read_credentials(authority.issue(Role.SITE, name)) for name in SITES}
     print(f"{len(data)} bytes a way; seconds, bare / relay, MiB of the coordinator (now, most)")
     print("".join(f"{column:>14}" for column in COLUMNS), "  fetched delivered   memory")
     with (

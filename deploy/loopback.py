@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -24,14 +23,13 @@ from wardround.deploy.own_site import run_site
 from wardround.deploy.progress import Watcher
 from wardround.deploy.study_client import StudyClient
 from wardround.deploy.study_watch import follow
+from wardround.deploy.throwaway import ThrowawayAuthority
 from wardround.server import coordinator
-from wardround.server.authority import init
 from wardround.server.journal import read_events
 from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
-from wardround.shared.enrolment import install, make_request
 from wardround.shared.errors import JournalError, WardroundError
-from wardround.shared.identity import CA_FILE, Credentials, Role, read_credentials
+from wardround.shared.identity import Credentials, Role, read_credentials
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import News
 
@@ -207,22 +205,9 @@ def _without_interrupts() -> Iterator[None]:
 @contextmanager
 def _credentials() -> Iterator[Callable[[Role, str], Credentials]]:
     """Yield what issues credentials of an authority that is gone, with its keys, afterwards."""
-    now = datetime.now(UTC)
-    with tempfile.TemporaryDirectory(prefix="wardround-") as name:
-        folder = Path(name)
-        authority = init(folder / "ca", "simulation", now=now)
-
-        def issue(role: Role, holder: str) -> Credentials:
-            own = folder / f"{role}-{holder}"
-            hosts = (HOST,) if role is Role.COORDINATOR else ()
-            token = authority.invite(holder, role, now=now, hosts=hosts)
-            request = make_request(own, role, holder).read_bytes()
-            certificate = authority.approve(request, token, now=now)
-            trusted = (folder / "ca" / CA_FILE).read_bytes()
-            install(own, certificate, now=datetime.now(UTC), authority=trusted)
-            return read_credentials(own)
-
-        yield issue
+    with tempfile.TemporaryDirectory(prefix="wardround-") as folder:
+        authority = ThrowawayAuthority(Path(folder))
+        yield lambda role, name: read_credentials(authority.issue(role, name))
 
 
 def _live(

@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from wardround.deploy import plan_text
 from wardround.deploy.flower import SWITCHES, bundle
 from wardround.deploy.flower.keys import public_key
+from wardround.server.study_folder import JOURNAL
 from wardround.shared.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role
 
 NGINX = shutil.which("nginx")
@@ -56,34 +58,36 @@ class Network:
     Args:
         folder: For all files.
         authority: Issues the credentials.
-        plan: Of the sites' studies; `places` names the data folder of each site.
     """
 
-    def __init__(self, folder: Path, authority, plan, places: dict[str, Path]) -> None:
-        self.folder, self.plan, self._authority, self._places = folder, plan, authority, places
-        self.plan_file = folder / "plan.toml"
-        self.plan_file.write_text(plan_text.write(plan, heading=""), encoding="utf-8")
+    def __init__(self, folder: Path, authority) -> None:
+        self.folder, self._authority = folder, authority
         self._started: list[subprocess.Popen[bytes]] = []
         self._num_runs = 0
-        self._ports = {name: free_port() for name in ("superlink", "proxy", *plan.sites)}
+        self._ports = {"superlink": free_port(), "proxy": free_port()}
+        self._site_words: dict[str, list[str]] = {}
         self.sites: dict[str, subprocess.Popen[bytes]] = {}
-        hub = authority.issue(Role.COORDINATOR, "hub")
+        self._hub = authority.issue(Role.COORDINATOR, "hub")
         (folder / "config.toml").write_text(
-            f'[superlink.test]\naddress = "{self.address}"\nroot-certificates = "{hub / CA_FILE}"\n'
+            f'[superlink.test]\naddress = "{self.address}"\n'
+            f'root-certificates = "{self._hub / CA_FILE}"\n'
         )
 
-    def start_superlink(self) -> None:
-        hub = self._authority.issue(Role.COORDINATOR, "hub")
+    def start_superlink(self, *more: str) -> None:
+        hub = self._hub
         self.superlink = self._start(
             *("flower-superlink", "--host", "127.0.0.1", "--port", str(self._ports["superlink"])),
             *("--ssl-ca-certfile", str(hub / CA_FILE), "--ssl-keyfile", str(hub / KEY_FILE)),
-            *("--ssl-certfile", str(hub / CERTIFICATE_FILE), "--enable-supernode-auth"),
+            *("--ssl-certfile", str(hub / CERTIFICATE_FILE), *more),
         )
-        self._wait_until_healthy()
-        if NGINX:
-            self._expose_the_fleet_path(hub)
-        for site_id in self.plan.sites:
-            self._register(site_id)
+        while self.status_of(self.address, "/health") != 200:
+            assert self.superlink.poll() is None
+            time.sleep(0.1)
+
+    def register(self, *site_ids: str) -> None:
+        """Tell the SuperLink the keys of sites, all at once."""
+        registering = [self._register(site_id) for site_id in site_ids]
+        assert [process.wait() for process in registering] == [0] * len(site_ids)
 
     @property
     def address(self) -> str:
@@ -98,60 +102,63 @@ class Network:
     def workspace(self, site_id: str) -> Path:
         return self.folder / "work" / site_id
 
-    def start_site(self, site_id: str, *, is_tiny: bool) -> None:
-        """Start a SuperNode; a tiny one carries orders out by arithmetic, under the same guard."""
-        credentials = self._authority.issue(Role.SITE, site_id)
-        workspace = self.workspace(site_id)
-        node_config = workspace / "flower" / "site.toml"
-        node_config.unlink(missing_ok=True)
-        self.sites[site_id] = self._start(
-            *(*WARDROUND, "flower", "site", str(self.plan_file), "--site", site_id),
-            *("--data", str(self._places[site_id]), "--workspace", str(workspace)),
-            *("--credentials", str(credentials), "--superlink", self.exposed),
-            *("--port", str(self._ports[site_id])),
-        )
-        while not node_config.exists():
-            assert self.sites[site_id].poll() is None
-            time.sleep(0.05)
-        if is_tiny:
-            program = workspace / "flower" / "programs" / "flwr-clientapp"
-            file = str(Path(__file__).with_name("flower_tiny_site.py"))
-            program.write_text(
-                TINY_PROGRAM.format(python=sys.executable, file=file, digest=bundle.digest())
-            )
+    def start_site(self, site_id: str, plan, data: Path) -> None:
+        """Start the SuperNode of a site that approved a plan."""
+        plan_file = self.folder / f"{site_id}.toml"
+        plan_file.write_text(plan_text.write(plan, heading=""), encoding="utf-8")
+        self._site_words[site_id] = [
+            *(*WARDROUND, "flower", "site", str(plan_file), "--site", site_id),
+            *("--data", str(data), "--workspace", str(self.workspace(site_id))),
+            *("--credentials", str(self._authority.issue(Role.SITE, site_id))),
+            *("--superlink", self.exposed, "--port", str(free_port())),
+        ]
+        self.sites[site_id] = self._start(*self._site_words[site_id])
 
-    def run(self, study: Path, app: Path = bundle.FOLDER) -> "Run":
-        """Submit a run; the process writes its log and ends with it."""
-        words = ["flwr", "run", str(app), "test", "--stream", "--run-config", f'study="{study}"']
-        self._num_runs += 1
-        log = self.folder / f"run-{self._num_runs}.log"
-        with log.open("wb") as file:
-            return Run(self._start(*words, stdout=file, stderr=subprocess.STDOUT), log)
-
-    def status_of_runs(self) -> list[str]:
-        """Return the status of every run so far, oldest first."""
-        words = ["flwr", "ls", "test", "--format", "json"]
-        done = subprocess.run(words, env=self._environment(), capture_output=True, check=True)
-        runs = json.loads(done.stdout)["runs"]
-        return [run["status"] for run in sorted(runs, key=lambda run: run["pending-at"])]
-
-    def kill_server_app(self) -> None:
-        """Kill the process that runs the study's loop, as lack of memory would."""
-        for process, words in descendants(self.superlink.pid):
-            if any(word.endswith("flwr-serverapp") for word in words):
-                os.kill(process, signal.SIGKILL)
-                return
-        raise AssertionError("no ServerApp is running")
+    def start_tiny_site(self, site_id: str, plan) -> None:
+        """Start a SuperNode that carries orders out by arithmetic, under the same guard."""
+        self.start_site(site_id, plan, self.folder)
+        self._make_tiny(site_id)
 
     def kill_site(self, site_id: str) -> None:
         """Kill a SuperNode; the programs it has started find that out by themselves."""
         self.sites[site_id].kill()
         self.sites[site_id].wait()
 
-    def keep_site(self, site_id: str) -> None:
-        """Start a killed SuperNode again where it has ended, as a service manager does."""
-        if self.sites[site_id].poll() is not None:
-            self.start_site(site_id, is_tiny=True)
+    def keep_tiny_site(self, site_id: str, until: Event) -> None:
+        """Start a tiny site's SuperNode again whenever it has ended, as a service manager does."""
+        while not until.wait(0.5):
+            if self.sites[site_id].poll() is not None:
+                (self.workspace(site_id) / "flower" / "site.toml").unlink()
+                self.sites[site_id] = self._start(*self._site_words[site_id])
+                self._make_tiny(site_id)
+
+    def run(self, study: Path, app: Path = bundle.FOLDER, **config: Path) -> "Run":
+        """Submit a run; the process writes its log and ends with it."""
+        settings = " ".join(f'{key}="{path}"' for key, path in {"study": study, **config}.items())
+        words = ["flwr", "run", str(app), "test", "--stream", "--run-config", settings]
+        self._num_runs += 1
+        log = self.folder / f"run-{self._num_runs}.log"
+        with log.open("wb") as file:
+            return Run(self._start(*words, stdout=file, stderr=subprocess.STDOUT), log)
+
+    def runs(self) -> list[tuple[str, str]]:
+        """Return number and status of every run so far, oldest first."""
+        done = self._flwr("ls", "test", "--format", "json", stdout=subprocess.PIPE)
+        answer, _ = done.communicate()
+        runs = sorted(json.loads(answer)["runs"], key=lambda run: run["pending-at"])
+        return [(run["run-id"], run["status"]) for run in runs]
+
+    def stop(self, run_id: str) -> None:
+        """Stop a run as an operator does."""
+        assert self._flwr("stop", run_id, "test").wait() == 0
+
+    def kill_loop(self, study: Path) -> None:
+        """Kill the process that runs a study's loop, as lack of memory would."""
+        for process in descendants(self.superlink.pid):
+            if str(study / JOURNAL) in open_files(process):
+                os.kill(process, signal.SIGKILL)
+                return
+        raise AssertionError("no process has the journal of that study")
 
     def close(self) -> None:
         for process in reversed(self._started):
@@ -159,13 +166,25 @@ class Network:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _register(self, site_id: str) -> None:
+    def _register(self, site_id: str) -> subprocess.Popen[bytes]:
         credentials = self._authority.issue(Role.SITE, site_id)
         name, text = public_key((credentials / CERTIFICATE_FILE).read_bytes())
         file = self.folder / f"{name}.pub"
         file.write_text(text)
-        words = ["flwr", "supernode", "register", str(file), "test", "--name", name]
-        subprocess.run(words, env=self._environment(), check=True, stdout=subprocess.DEVNULL)
+        return self._flwr("supernode", "register", str(file), "test", "--name", name)
+
+    def _make_tiny(self, site_id: str) -> None:
+        flower = self.workspace(site_id) / "flower"
+        while not (flower / "site.toml").exists():  # what is written last
+            assert self.sites[site_id].poll() is None
+            time.sleep(0.05)
+        (flower / "programs" / "flwr-clientapp").write_text(
+            TINY_PROGRAM.format(
+                python=sys.executable,
+                file=str(Path(__file__).with_name("flower_tiny_site.py")),
+                digest=bundle.digest(),
+            )
+        )
 
     def status_of(self, address: str, path: str, data: bytes | None = None) -> int:
         """Return the HTTP status that a path at an address answers with, 0 for none."""
@@ -181,16 +200,13 @@ class Network:
         except urllib.error.URLError:
             return 0
 
-    def _wait_until_healthy(self) -> None:
-        while self.status_of(self.address, "/health") != 200:
-            assert self.superlink.poll() is None
-            time.sleep(0.1)
-
-    def _expose_the_fleet_path(self, hub: Path) -> None:
-        """Start nginx with the server that docs/flower.md recommends."""
+    def expose_the_fleet_path(self) -> None:
+        """Start nginx, where there is one, with the server that docs/flower.md recommends."""
+        if not NGINX:
+            return
         text = (Path(__file__).parents[2] / "docs" / "flower.md").read_text(encoding="utf-8")
         server = text.split("<!-- nginx -->\n```nginx\n")[1].split("```\n<!-- /nginx -->")[0]
-        server = server.replace("/etc/wardround", str(hub))
+        server = server.replace("/etc/wardround", str(self._hub))
         server = server.replace("listen 443", f"listen 127.0.0.1:{self._ports['proxy']}")
         server = server.replace("127.0.0.1:8000", self.address)
         paths = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -211,6 +227,9 @@ class Network:
         quick = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05"}
         return {**os.environ, **SWITCHES, **quick, "PATH": path, "FLWR_HOME": str(self.folder)}
 
+    def _flwr(self, *words: str, **more) -> subprocess.Popen[bytes]:
+        return self._start("flwr", *words, **{"stdout": subprocess.DEVNULL, **more})
+
     def _start(self, *words: str, **more) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(words, env=self._environment(), start_new_session=True, **more)
         self._started.append(process)
@@ -218,11 +237,28 @@ class Network:
 
 
 @contextmanager
-def network(folder: Path, authority, plan, places: dict[str, Path]) -> Iterator[Network]:
+def network(folder: Path, authority, *site_ids: str) -> Iterator[Network]:
     """Give a federation whose SuperLink is up and knows the sites' keys."""
-    started = Network(folder, authority, plan, places)
+    with _opened(folder, authority) as started:
+        started.start_superlink("--enable-supernode-auth")
+        started.expose_the_fleet_path()
+        started.register(*site_ids)
+        yield started
+
+
+@contextmanager
+def simulation_runtime(folder: Path, authority) -> Iterator[Network]:
+    """Give a SuperLink that runs what it is given in Flower's simulation runtime."""
+    with _opened(folder, authority) as started:
+        started.start_superlink("--simulation")
+        yield started
+
+
+@contextmanager
+def _opened(folder: Path, authority) -> Iterator[Network]:
+    folder.mkdir(exist_ok=True)
+    started = Network(folder, authority)
     try:
-        started.start_superlink()
         yield started
     finally:
         started.close()
@@ -234,9 +270,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def descendants(pid: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the processes under `pid` with their command lines."""
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes under `pid`."""
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        yield int(child), [word.decode() for word in words]
+        yield int(child)
         yield from descendants(int(child))
+
+
+def open_files(pid: int) -> set[str]:
+    """Return what a process has open."""
+    return {str(link.resolve()) for link in Path(f"/proc/{pid}/fd").iterdir()}

@@ -4,6 +4,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -187,7 +188,7 @@ def test_the_command_refuses_whom_the_authority_revoked(
     words = [sys.executable, "-m", "wardround.deploy.cli", "coordinator", "serve"]
     words += [str(tmp_path / "study"), "--listen", "127.0.0.1:0"]
     words += ["--credentials", str(authority.issue(Role.COORDINATOR, "hub"))]
-    words += ["--authority", str(authority.folder)]
+    words += ["--authority", str(authority.authority.folder)]
     own = authority.issue(Role.SITE, "ada")
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -195,7 +196,7 @@ def test_the_command_refuses_whom_the_authority_revoked(
             address = f"127.0.0.1:{process.stdout.readline().split()[-1]}"
             with calls.dialled(address, own) as stub:
                 assert stub.NextOrder(wire.NextOrderRequest()).kind == wire.ORDER_KIND_EVALUATION
-            authority.revoke("ada")
+            authority.authority.revoke("ada", now=datetime.now(UTC))
             with (
                 calls.dialled(address, own) as stub,
                 calls.refused(Code.UNAUTHENTICATED, "was revoked"),

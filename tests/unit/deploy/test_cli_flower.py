@@ -15,6 +15,12 @@ def test_the_bundle_is_told_by_digest_and_by_folder(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.split() == [bundle.digest(), str(bundle.FOLDER)]
 
 
+def test_the_bundle_of_a_simulation_is_on_no_sites_list(capsys: pytest.CaptureFixture[str]) -> None:
+    cli_flower.bundle(folder=True, simulation=True)
+    assert capsys.readouterr().out.split() == [str(bundle.SIMULATION)]
+    assert bundle.digest(bundle.SIMULATION) != bundle.digest()
+
+
 def test_a_certificate_that_is_not_there_has_no_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         cli_flower.key(certificate=tmp_path / "utrecht.crt")
