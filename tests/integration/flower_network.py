@@ -224,7 +224,7 @@ class Network:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-        quick = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05"}
+        quick = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}  # a second by itself
         return {**os.environ, **SWITCHES, **quick, "PATH": path, "FLWR_HOME": str(self.folder)}
 
     def _flwr(self, *words: str, **more) -> subprocess.Popen[bytes]:

@@ -34,7 +34,8 @@ from wardround.shared.identity import Role, read_credentials
 from wardround.shared.plan import Simulation, StudyPlan
 from wardround.shared.study_api import Standing, Stop
 
-pytestmark = pytest.mark.slow
+# Each order is a process that imports Flower and torch, and the first test starts the federation.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def _load(name: str):
