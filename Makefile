@@ -12,8 +12,8 @@ DOWNLOAD := $(BIN)/python -m pip download --quiet --only-binary=:all: --constrai
 PROTO_DIR := protos/wardround/wire/v1
 PACKAGES := server:server site_client:site_client shared:shared deploy:deploy wire:protos/wardround/wire
 
-# Docker's own Compose (2) or the separate program (1.29): whichever is there.
-DOCKER_COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# Docker's own Compose (2) or the separate program (1.29): whichever is there, unless it is named.
+DOCKER_COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 COMPOSE = $(DOCKER_COMPOSE) --file deploy/compose/docker-compose.yml
 STUDY ?= deploy/studies/demo.toml
 

@@ -4,11 +4,13 @@
 # made in the container that uses it and stays in its volume; requests and certificates are carried.
 #
 # $WARDROUND_RUN holds study.toml and data/SITE for each site, and gets ca/, exchange/ and register/.
+# $DOCKER_COMPOSE names the Compose to use; without it, 2 is taken before 1.29.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 run=$(realpath "${WARDROUND_RUN:-../../out/compose}")
 PATH=$(realpath ../../.venv/bin):$PATH
-if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
+found=$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+compose=${DOCKER_COMPOSE:-$found}
 
 inside() { # SERVICE COMMAND: run it in a container that has the service's volumes
   $compose run --rm --no-deps -T --volume "$run/exchange:/exchange:ro" --entrypoint sh "$1" -c "$2"

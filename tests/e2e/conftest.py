@@ -24,6 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "deploy/compose/docker-compose.yml"
 SITES = ["runmc", "bmc", "i2cvb", "ucl", "bidmc", "hk"]
 MOCK_CASES = 4
+CONFIG = ["Image", "User", "Entrypoint", "Cmd", "Healthcheck", "StopSignal"]
+HOST_CONFIG = [
+    *("ReadonlyRootfs", "Tmpfs", "Privileged", "CapAdd", "CapDrop", "SecurityOpt"),
+    *("NetworkMode", "Dns", "PortBindings", "ExtraHosts", "PidMode", "IpcMode", "RestartPolicy"),
+]
 
 
 def run(*words: str, **more) -> str:
@@ -37,24 +42,34 @@ def _network(name: str, form: str) -> str:
     return run("docker", "network", "inspect", "--format", form, name).strip()
 
 
-def _compose() -> list[str]:
-    asked = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    if asked.returncode == 0:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    pytest.skip("neither 'docker compose' nor 'docker-compose' is installed")
+def _composes() -> list[str]:
+    """Return the Composes that are installed, the one that `make` takes first."""
+    named = os.environ.get("DOCKER_COMPOSE")
+    words = [named] if named else ["docker compose", "docker-compose"]
+    return [compose for compose in words if _answers(compose)]
+
+
+def _answers(compose: str) -> bool:
+    program, *more = compose.split()
+    asked = (program, *more, "version")
+    return bool(
+        shutil.which(program)
+        and subprocess.run(asked, capture_output=True, check=False).returncode == 0
+    )
 
 
 @pytest.fixture(scope="session")
-def images() -> None:
-    """Build the images of this checkout; what has not changed is not built again."""
+def composes() -> list[str]:
+    """Return the Composes that are installed, and have the images of this checkout built."""
     if shutil.which("docker") is None:
         pytest.skip("no Docker is installed, so nothing can be run in containers")
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         pytest.skip("no Docker engine answers, so nothing can be run in containers")
-    _compose()
-    run("make", "images", cwd=ROOT)
+    composes = _composes()
+    if not composes:
+        pytest.skip("neither 'docker compose' nor 'docker-compose' is installed")
+    run("make", "images", cwd=ROOT)  # what has not changed is not built again
+    return composes
 
 
 class Hospitals:
@@ -62,17 +77,20 @@ class Hospitals:
 
     Args:
         folder: What the compose files call WARDROUND_RUN.
+        project: What all that Compose makes is named after.
+        compose: `docker compose` or `docker-compose`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, project: str, compose: str) -> None:
         self.folder = folder
         self.sites = SITES
-        self._words = [*_compose(), "--file", str(COMPOSE_FILE)]
-        self.project = "wardround-e2e"
+        self._words = [*compose.split(), "--file", str(COMPOSE_FILE)]
+        self.project = project
         self.environment = {
             **os.environ,
             "WARDROUND_RUN": str(folder),
             "COMPOSE_PROJECT_NAME": self.project,
+            "DOCKER_COMPOSE": compose,
         }
         self._containers: dict[str, str] = {}
 
@@ -96,6 +114,22 @@ class Hospitals:
     def network(self, site: str) -> str:
         """Return the name of a site's own network."""
         return f"{self.project}_{site}"
+
+    def container_as_made(self, service: str) -> dict[str, object]:
+        """Return all that Compose asked the engine for when it made a service's container."""
+        made = json.loads(run("docker", "inspect", self.container(service)))[0]
+        config, host, mounts = made["Config"], made["HostConfig"], made["Mounts"]
+        return {
+            **{key: config.get(key) for key in CONFIG},
+            **{key: host[key] for key in HOST_CONFIG},
+            "networks": sorted(made["NetworkSettings"]["Networks"]),
+            "mounts": sorted((m["Destination"], m["Source"], m["RW"]) for m in mounts),
+        }
+
+    def network_as_made(self, site: str) -> dict[str, object]:
+        """Return all that Compose asked the engine for when it made a site's network."""
+        made = json.loads(run("docker", "network", "inspect", self.network(site)))[0]
+        return {key: made[key] for key in ("Driver", "Internal", "EnableIPv6", "Options")}
 
     def addresses(self, service: str) -> dict[str, str]:
         """Return network -> IPv4 address of a service's container."""
@@ -196,9 +230,9 @@ def simulated(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def hospitals(images: None, folder: Path) -> Iterator[Hospitals]:
+def hospitals(composes: list[str], folder: Path) -> Iterator[Hospitals]:
     """Start a study whose last site is not there yet, so that it stands still before visit 1."""
-    started = Hospitals(folder)
+    started = Hospitals(folder, project="wardround-e2e", compose=composes[0])
     started.compose("down", "--volumes")  # what a run that was cut may have left
     try:
         run(str(COMPOSE_FILE.with_name("prepare.sh")), env=started.environment)
@@ -207,3 +241,24 @@ def hospitals(images: None, folder: Path) -> Iterator[Hospitals]:
         yield started
     finally:
         started.compose("down", "--volumes")
+
+
+@pytest.fixture(scope="session")
+def as_made(composes: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return what each Compose makes of the same files."""
+    folder = tmp_path_factory.mktemp("nothing-is-run")
+    found: dict[str, object] = {}
+    for compose in composes:
+        made = Hospitals(folder, project="wardround-made", compose=compose)
+        try:
+            made.compose("up", "--no-start", "study", *SITES)
+            # 1.29 attaches a container to all of its networks only when it starts.
+            made.compose("up", "--detach", "coordinator")
+            services = ("coordinator", "study", *SITES)
+            found[compose] = {
+                "containers": {name: made.container_as_made(name) for name in services},
+                "networks": {site: made.network_as_made(site) for site in SITES},
+            }
+        finally:
+            made.compose("down", "--volumes")
+    return found

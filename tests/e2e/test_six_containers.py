@@ -24,21 +24,44 @@ import importlib.util, json, sys
 print(json.dumps([name for name in sys.argv[1:] if importlib.util.find_spec(name)]))
 """
 
-# A connection that is refused was answered, so something was reached.
+# A connection that is refused was answered, so something was reached. A program that looks for a
+# way out can also have its packets put on the wire to where no route leads.
 REACH = """
 import concurrent.futures, json, socket, sys
 
-def is_reached(address):
+def is_reached(address, past_routes=False):
     host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        return isinstance(error, ConnectionRefusedError)
+    with socket.socket() as connection:
+        connection.settimeout(5)
+        if past_routes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
+        try:
+            connection.connect((host, int(port)))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return not past_routes and is_reached(address, past_routes=True)
     return True
 
 with concurrent.futures.ThreadPoolExecutor(len(sys.argv)) as threads:
     found = dict(zip(sys.argv[1:], threads.map(is_reached, sys.argv[1:])))
 print(json.dumps([address for address in found if found[address]]))
+"""
+
+# A name server says that there is no such name, which is another error than no answer at all.
+OUTSIDE = """
+import json, pathlib, socket
+
+def ask(name):
+    try:
+        socket.getaddrinfo(name, 443)
+    except socket.gaierror as error:
+        return "nobody answers" if error.errno == socket.EAI_AGAIN else "no such name"
+    return "an address"
+
+devices = [line.split()[-1] for line in pathlib.Path("/proc/net/if_inet6").read_text().splitlines()]
+print(json.dumps({"name": ask("wardround.invalid"), "IPv6": [d for d in devices if d != "lo"]}))
 """
 
 LISTENING = """
@@ -111,6 +134,12 @@ def test_a_site_reaches_the_coordinator_and_nothing_else(hospitals) -> None:
     assert reached == reachable
 
 
+@pytest.mark.parametrize("service", ["coordinator", "runmc"])
+def test_no_name_server_is_asked_and_there_is_no_ipv6(hospitals, service: str) -> None:
+    assert hospitals.python(service, OUTSIDE) == {"name": "nobody answers", "IPv6": []}
+    assert hospitals.inspect(service, ".HostConfig.Dns") == ["127.0.0.1"]
+
+
 def test_a_site_shares_its_network_with_the_coordinator_alone_and_listens_to_nobody(
     hospitals,
 ) -> None:
@@ -145,7 +174,7 @@ def test_a_site_that_is_cut_off_goes_on_when_the_network_heals(hospitals) -> Non
 
 @pytest.mark.parametrize(
     ("service", "visit"),
-    [("i2cvb", 3), ("coordinator", 4), ("coordinator", 5)],
+    [("i2cvb", 3), ("coordinator", 4)],
 )
 def test_who_is_killed_in_the_middle_of_a_visit_is_started_again(
     hospitals, service: str, visit: int
@@ -158,6 +187,20 @@ def test_who_is_killed_in_the_middle_of_a_visit_is_started_again(
     assert state.leased == visit
     assert not state.is_complete
     hospitals.start(service)
+
+
+def test_a_site_that_is_cut_off_in_the_middle_of_a_visit_delivers_when_the_network_heals(
+    hospitals,
+) -> None:
+    hospitals.wait_for(leased(5))
+
+    hospitals.disconnect("bidmc")
+
+    time.sleep(5)
+    state = hospitals.state()
+    assert state.leased == 5
+    assert hospitals.num_events() == leased(5)
+    hospitals.connect("bidmc")
 
 
 def test_the_study_ends_in_the_bytes_of_the_in_process_engine(
