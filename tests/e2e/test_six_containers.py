@@ -213,3 +213,11 @@ def test_the_study_ends_in_the_bytes_of_the_in_process_engine(
     assert state.is_complete
     assert [checkpoint.digest for checkpoint in state.checkpoints] == simulated
     assert hospitals.num_events() == NUM_EVENTS
+
+
+def test_every_compose_makes_the_same_containers_and_networks(as_made) -> None:
+    """Compose 1.29 and Compose 2 read the same files."""
+    if len(as_made) == 1:
+        pytest.skip(f"'{next(iter(as_made))}' is the only Compose that is installed")
+    one, two = as_made.values()
+    assert one == two
