@@ -47,7 +47,7 @@ class Incoming:
             raise _cannot_be_written(part, path, error) from error
         try:
             self._go_on_at(offset)
-            self._content = DirectFile(self._file, offset)
+            self._content = DirectFile(self._file, offset, self._look_at)
         except BaseException:
             os.close(self._file)
             raise
@@ -68,7 +68,7 @@ class Incoming:
                     f"part '{self.part.name}': more than the announced {self.part.size_bytes} "
                     f"bytes arrived. Announce what is sent and send the part again."
                 )
-            self._look_at(chunk)
+            self._size += len(chunk)
             try:
                 self._content.write(chunk)
             except OSError as error:
@@ -90,6 +90,10 @@ class Incoming:
                     f"part '{self.part.name}': {self._size} of {self.part.size_bytes} bytes "
                     f"arrived. Go on from there."
                 )
+            try:
+                self._content.settle()
+            except OSError as error:
+                raise _cannot_be_written(self.part, self.path, error) from error
             digest = self._sha256.hexdigest()
             if digest != self.part.digest:
                 self.path.unlink(missing_ok=True)
@@ -103,7 +107,6 @@ class Incoming:
                 self.path.unlink(missing_ok=True)
                 raise
             try:
-                self._content.settle()
                 os.fsync(self._file)
             except OSError as error:
                 raise _cannot_be_written(self.part, self.path, error) from error
@@ -131,11 +134,11 @@ class Incoming:
         while self._size < offset:
             chunk = os.read(self._file, min(CHUNK_BYTES, offset - self._size))
             self._look_at(chunk)
+            self._size += len(chunk)
 
     def _look_at(self, chunk: Chunk) -> None:
         self._sha256.update(chunk)
         self._check.update(chunk)
-        self._size += len(chunk)
 
     def _expect_open(self) -> None:
         if not self._is_open:

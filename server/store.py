@@ -125,6 +125,9 @@ class ArtefactStore:
                 same part; what arrived is kept.
         """
         incoming.finish()
+        with self._lock:
+            if self._receiving.get(incoming.part.digest) is incoming:
+                del self._receiving[incoming.part.digest]
         path = self.path(incoming.part.digest)
         try:
             _make_folder(path.parent)

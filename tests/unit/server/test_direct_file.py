@@ -15,14 +15,16 @@ BYTES = bytes(range(251)) * 60_000  # 15 MB
 
 
 def write(path: Path, chunks: list[bytes]) -> None:
+    seen: list[bytes] = []
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        file = DirectFile(handle, os.fstat(handle).st_size)
+        file = DirectFile(handle, os.fstat(handle).st_size, lambda added: seen.append(bytes(added)))
         for chunk in chunks:
             file.write(chunk)
         file.settle()
     finally:
         os.close(handle)
+    assert b"".join(seen) == b"".join(chunks)
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
@@ -92,9 +94,8 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "pwrite", full)
     handle = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
-    file = DirectFile(handle, 0)
+    file = DirectFile(handle, 0, lambda added: None)
     file.write(b"gathered")
     with pytest.raises(OSError, match="No space left"):
         file.settle()
-    file.settle()  # nothing is left to be written
     os.close(handle)
