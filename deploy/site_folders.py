@@ -65,13 +65,18 @@ def find(plan: StudyPlan, places: Places) -> dict[str, Path]:
     Raises:
         DataError: A folder is not there; the message lists every place that was tried.
     """
-    named = {site: _named(places, text) for site, text in plan.simulation.data.items()}
-    unknown = sorted(named.keys() - set(plan.sites))
+    listed = plan.simulation.data
+    unknown = sorted(listed.keys() - set(plan.sites))
     if unknown:
         raise DataError(
             f"simulation.data names {unknown}, which are not among the sites {list(plan.sites)}. "
             f"Use the ids of the sites."
         )
+    named = {
+        site: _named(places, text)
+        for site, text in listed.items()
+        if places.data is None or not Path(text).is_absolute()  # --data wins
+    }
     missing = [f"site '{site}': '{path}'" for site, path in named.items() if not path.is_dir()]
     if missing:
         raise DataError(

@@ -69,6 +69,13 @@ def test_a_folder_named_for_one_site_is_used_for_it_alone(tmp_path: Path) -> Non
     assert found == {"north": odd, "south": root / "south"}
 
 
+def test_the_command_s_folder_wins_over_absolute_ones_in_the_plan(tmp_path: Path) -> None:
+    plan = study(data={"north": str(make(tmp_path / "before", "north") / "north")})
+    root = make(tmp_path / "given", "north", "south")
+    found = find(plan, places(tmp_path, data=root))
+    assert found == {"north": root / "north", "south": root / "south"}
+
+
 def test_every_place_that_was_tried_is_listed(tmp_path: Path) -> None:
     make(tmp_path / "studies" / "mine", "north")
     with pytest.raises(DataError) as caught:
