@@ -53,6 +53,11 @@ class Incoming:
             raise
         self._is_open = True
 
+    @property
+    def arrived(self) -> int | None:
+        """How many bytes arrived; None where nobody sends any more, and the file says it."""
+        return self._size if self._is_open else None
+
     def write(self, chunk: Chunk) -> None:
         """Add the next bytes.
 

@@ -93,6 +93,11 @@ class ArtefactStore:
 
     def arrived(self, part: PartRef) -> int:
         """Return how many bytes of a part that is not here yet were received."""
+        with self._lock:
+            incoming = self._receiving.get(part.digest)
+            arrived = None if incoming is None else incoming.arrived
+        if arrived is not None:
+            return arrived
         path = self._partial / part.digest
         return path.stat().st_size if path.is_file() else 0
 

@@ -33,10 +33,10 @@ def is_reached(address, past_routes=False):
     host, _, port = address.rpartition(":")
     with socket.socket() as connection:
         connection.settimeout(5)
-        if past_routes:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
         try:
+            if past_routes:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
             connection.connect((host, int(port)))
         except ConnectionRefusedError:
             return True

@@ -42,6 +42,20 @@ def test_a_part_goes_on_in_another_process_where_it_was_cut(tmp_path: Path) -> N
     assert partial(tmp_path) == []
 
 
+def test_what_is_not_yet_on_the_disk_has_arrived_and_is_gone_on_from(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    first = receive(store, PART, 0)
+    first.write(DATA[:1000])
+    assert store.arrived(PART) == 1000
+    second = receive(store, PART, 1000)
+    with pytest.raises(ConnectionLost):
+        first.write(DATA[1000:])
+    second.write(DATA[1000:])
+    store.adopt(second)
+    second.close()
+    assert store.path(PART.digest).read_bytes() == DATA
+
+
 def test_what_lies_behind_the_offset_is_sent_again(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
     first = receive(store, PART, 0)
