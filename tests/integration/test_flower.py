@@ -30,9 +30,10 @@ from wardround.server.events import VisitLeased
 from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import JOURNAL
+from wardround.shared.errors import JournalError
 from wardround.shared.identity import Role, read_credentials
 from wardround.shared.plan import Simulation, StudyPlan
-from wardround.shared.study_api import Standing, Stop
+from wardround.shared.study_api import Change, Standing, Stop, StudyStatus
 
 # Each order is a process that imports Flower and torch, and the first test starts the federation.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -203,6 +204,17 @@ def test_a_bundle_that_shadows_the_package_is_refused(network, study: Path, tmp_
     assert mark.exists(), "the bundle does not shadow the package, so the test shows nothing"
 
 
+def _changed_when_free(study: StudyInFolder, change: Change) -> StudyStatus:
+    """Change a study when the process of the run that was stopped has let go of it."""
+    while True:
+        try:
+            return study.change(change)
+        except JournalError as in_use:
+            if "in use" not in str(in_use):
+                raise
+            time.sleep(0.2)
+
+
 def test_a_study_is_changed_when_its_run_was_stopped(network, authority, tmp_path: Path) -> None:
     study = tiny_study(tmp_path / "study", "hk")
     waiting = network.run(study)
@@ -211,7 +223,7 @@ def test_a_study_is_changed_when_its_run_was_stopped(network, authority, tmp_pat
     waiting.process.wait()
     own = read_credentials(authority.issue(Role.OPERATOR, "anna"))
     in_folder = StudyInFolder(study, own, a_plan().study_id)
-    assert in_folder.change(Stop()).standing is Standing.STOPPED
+    assert _changed_when_free(in_folder, Stop()).standing is Standing.STOPPED
     assert "study six is stopped" in network.run(study).log()
 
 
