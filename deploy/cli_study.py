@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,8 @@ from wardround.shared.study_api import (
     StudyStatus,
     Withdraw,
 )
+
+_OpenedStudy = AbstractContextManager[StudyClient] | AbstractContextManager[StudyInFolder]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -313,14 +316,14 @@ def reorder(
     _change(Reorder(tuple(sites)), _study(study, credentials, coordinator, folder), output)
 
 
-def _change(change: Change, study: StudyClient | StudyInFolder, output: Format) -> None:
+def _change(change: Change, study: _OpenedStudy, output: Format) -> None:
     with study as opened:
         _show(opened.change(change), output)
 
 
 def _study(
     study_id: str, credentials: Path, coordinator: str | None, folder: Path | None
-) -> StudyClient | StudyInFolder:
+) -> _OpenedStudy:
     """Return a study at its coordinator, or in its folder.
 
     Raises:
@@ -331,7 +334,7 @@ def _study(
     if coordinator is not None and folder is None:
         return StudyClient(coordinator, own, study_id)
     if folder is not None and coordinator is None:
-        return StudyInFolder(folder, own, study_id)
+        return nullcontext(StudyInFolder(folder, own, study_id))  # held during a change alone
     raise UsageError(
         "a study is at its coordinator or, where nobody serves it, in its folder. "
         "Give one of --coordinator HOST:PORT and --folder DIR."

@@ -5,8 +5,6 @@ study its journal is locked, and a change is refused.
 """
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from wardround.server import study_folder
 from wardround.server.coordinator import HEARTBEAT_S
@@ -39,18 +37,6 @@ class StudyInFolder:
                 f"the certificate is one of {self._operator.role} '{self._operator.name}', and "
                 f"looking after a study takes one of an operator. Use credentials of that role."
             )
-
-    def __enter__(self) -> Self:
-        """Return the study."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Do nothing: the folder is held during a change alone."""
 
     def status(self) -> tuple[StudyStatus, str]:
         """Return where the study stands, and its plan as canonical JSON; also during a run.
