@@ -84,7 +84,11 @@ class DirectFile:
     def _wait(self) -> None:
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            writing.result()
+            try:
+                writing.result()
+            except OSError:
+                self._length = self._num_seen = 0  # written behind a gap they would be worth nothing
+                raise
 
     def _write_all(self, data: memoryview, start: int) -> None:
         done = 0

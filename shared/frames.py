@@ -54,7 +54,7 @@ def _framed(tag: bytes, chunk: Chunk) -> bytes:
 
 def _chunk_in(frame: bytes, tag: bytes) -> memoryview | None:
     """Return what lies behind tag and length; None where the frame is not these three alone."""
-    for start in range(2, 6):
+    for start in range(2, min(6, len(frame) + 1)):
         if frame[:start] == tag + _varint(len(frame) - start):
             return memoryview(frame)[start:]
     return None
@@ -65,5 +65,5 @@ def _varint(number: int) -> bytes:
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    encoded.append(max(number, 0))
+    encoded.append(number)
     return bytes(encoded)

@@ -99,3 +99,23 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(OSError, match="No space left"):
         file.settle()
     os.close(handle)
+
+
+def test_nothing_is_written_behind_bytes_that_were_lost(tmp_path: Path, monkeypatch) -> None:
+    pwrite, places = os.pwrite, []
+
+    def full_once(handle: int, data: memoryview, offset: int) -> int:
+        places.append(offset)
+        if len(places) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(handle, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full_once)
+    handle = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
+    file = DirectFile(handle, 0, lambda added: None)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(BYTES)
+    file.settle()
+    os.close(handle)
+    assert places == [0, GATHERED_BYTES]
+    assert (tmp_path / "part").read_bytes() == BYTES[:GATHERED_BYTES]
