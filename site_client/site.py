@@ -69,9 +69,7 @@ class Site:
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
         trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
-        self.guard = EgressGuard(
-            plan, manifest, site_id=data.site_id, trail=trail, policy=policy
-        )
+        self.guard = EgressGuard(plan, manifest, site_id=data.site_id, trail=trail, policy=policy)
 
     def visit(self, order: bytes, link: CoordinatorLink) -> None:
         """Carry out an encoded `VisitOrder` and commit.

@@ -273,8 +273,7 @@ class EgressGuard:
         return order
 
     def _released_is(self, what: str, size_bytes: int, digest: str) -> None:
-        facts = {"what": what, "size_bytes": size_bytes, "digest": digest}
-        self._record(LineKind.RELEASED, facts)
+        self._record(LineKind.RELEASED, {"what": what, "size_bytes": size_bytes, "digest": digest})
 
     def _refused_is(self, what: str, error: Exception) -> None:
         self._record(LineKind.REFUSED, {"what": what, "why": type(error).__name__})
