@@ -44,7 +44,7 @@ app = typer.Typer(
         "`wardround simulate study.toml --out out/my-study` runs it\n\n"
         "Exit status: 0 done, 2 wrong usage, 3 plan, 4 data, 5 checkpoint, 6 refused to leave a "
         "site, 7 message, 8 journal, 9 training, 10 identity, 11 connection lost, "
-        "130 interrupted."
+        "12 audit trail, 13 not permitted by the site, 130 interrupted."
     ),
 )
 app.add_typer(cli_data.app, name="data")

@@ -87,9 +87,8 @@ class DirectFile:
             try:
                 writing.result()
             except OSError:
-                self._length = self._num_seen = (
-                    0  # written behind a gap they would be worth nothing
-                )
+                # Written behind a gap they would be worth nothing.
+                self._length = self._num_seen = 0
                 raise
 
     def _write_all(self, data: memoryview, start: int) -> None:

@@ -61,6 +61,14 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """The head of an audit trail: the number of its last line and the SHA-256 of that line."""
+
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitOrder:
     """Coordinator to site: make visit `visit` (from 1) starting from `parent`."""
 

@@ -16,6 +16,7 @@ from wardround.shared.checkpoint import (
     verify_header,
     verify_parts,
 )
+from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
     CheckpointUpload,
@@ -26,12 +27,14 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
+from wardround.shared.trail import AUDIT, Trail
 from wardround.site_client.data.cases import SiteData, digest_of
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
 from wardround.site_client.memo import Memo
 from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.privacy.policy import SitePolicy
 from wardround.site_client.visit import Visit
 
 PROGRESS_LINES = 50
@@ -44,7 +47,8 @@ class Site:
         plan: The plan this site approved.
         data: Its cases.
         manifest: What a checkpoint of the study may hold.
-        workspace: Folder for the audit file and the memo; made where it is missing.
+        workspace: Folder for the audit trail and the memo; made where it is missing.
+        policy: What the site demands beyond the plan.
         borrowed: Other sites' cases; a simulation hands them to methods that keep real cases.
         memo: Where finished phases are kept; `workspace`/memo where left out.
     """
@@ -56,16 +60,17 @@ class Site:
         manifest: Manifest,
         *,
         workspace: Path,
+        policy: SitePolicy = SitePolicy(),  # noqa: B008 - frozen
         borrowed: Mapping[str, SiteData] | None = None,
         memo: Path | None = None,
     ) -> None:
+        policy.expect_enough_cases(data.site_id, len(data.train) + len(data.heldout))
         workspace.mkdir(parents=True, exist_ok=True)
         self.plan, self.data, self.manifest = plan, data, manifest
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
-        self.guard = EgressGuard(
-            plan, manifest, site_id=data.site_id, audit=workspace / "egress.jsonl"
-        )
+        trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.guard = EgressGuard(plan, manifest, site_id=data.site_id, trail=trail, policy=policy)
 
     def visit(self, order: bytes, link: CoordinatorLink) -> None:
         """Carry out an encoded `VisitOrder` and commit.

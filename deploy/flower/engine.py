@@ -59,6 +59,8 @@ ERRORS: Mapping[int, type[WardroundError]] = {
         errors.TrainingError,
         errors.IdentityError,
         errors.ConnectionLost,
+        errors.TrailError,
+        errors.NotPermitted,
     )
 }
 

@@ -2,21 +2,18 @@
 
 It lets four kinds of message through and holds each against the study plan, the manifest and the
 order the site is carrying out. It fails closed: whatever goes wrong inside it, nothing leaves.
-Every release and every refusal is a line of the site's own audit file, which holds no content.
+Every order, release and refusal is a line of the site's own audit trail, which holds no content.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 from wardround.shared import checkpoint, codec
 from wardround.shared.checkpoint import Manifest
-from wardround.shared.errors import EgressRefused, WardroundError
+from wardround.shared.errors import EgressRefused, TrailError, WardroundError
 from wardround.shared.messages import (
     CheckpointUpload,
     ClassScore,
@@ -31,6 +28,9 @@ from wardround.shared.messages import (
 )
 from wardround.shared.plan import StudyPlan
 from wardround.shared.tensor_check import verify_part
+from wardround.shared.trail import Trail
+from wardround.shared.trail_lines import Fact, LineKind
+from wardround.site_client.privacy.policy import SitePolicy
 
 SIGNIFICANT_DIGITS = 6
 Outgoing = Progress | CheckpointUpload | VisitReport | EvaluationReport
@@ -44,8 +44,8 @@ class EgressGuard:
         plan: The study plan that was approved at this site.
         manifest: The tensors a checkpoint of this study may hold.
         site_id: The site whose rim this is.
-        audit: File that gets one JSON line for each release and refusal; its folder must exist.
-        clock: Returns the time of a line, in UTC.
+        trail: Gets one line for each order, release and refusal.
+        policy: What the site demands beyond the plan.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class EgressGuard:
         manifest: Manifest,
         *,
         site_id: str,
-        audit: Path,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        trail: Trail,
+        policy: SitePolicy = SitePolicy(),  # noqa: B008 - frozen
     ) -> None:
         self._plan = plan
         self._manifest = manifest
         self._site_id = site_id
-        self._audit = audit
-        self._clock = clock
+        self._trail = trail
+        self._policy = policy
         self._order: VisitOrder | EvaluationOrder | None = None
         self._last_visit: VisitOrder | None = None
         self._released: dict[str, PartRef] = {}
@@ -75,6 +75,22 @@ class EgressGuard:
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
         """
+        what = "visit" if isinstance(order, VisitOrder) else "evaluation"
+        try:
+            self._expect_approved(order)
+        except EgressRefused as error:
+            self._record(LineKind.REFUSED, {"what": f"{what} order", "why": type(error).__name__})
+            raise
+        given = order.parent if isinstance(order, VisitOrder) else order.checkpoint
+        if isinstance(order, VisitOrder) and order != self._last_visit:
+            self._last_visit, self._released, self._released_bytes = order, {}, 0
+        self._order = order
+        self._record(
+            LineKind.ORDERED,
+            {"what": what, "plan": order.plan_digest, "checkpoint": given.digest},
+        )
+
+    def _expect_approved(self, order: VisitOrder | EvaluationOrder) -> None:
         if order.site_id != self._site_id:
             raise EgressRefused(
                 f"site '{self._site_id}' got an order for site '{order.site_id}'. "
@@ -85,9 +101,6 @@ class EgressGuard:
                 f"site '{self._site_id}' approved plan {self._plan.digest()}, the order is for "
                 f"plan {order.plan_digest}. Compare the plans and approve the right one."
             )
-        if isinstance(order, VisitOrder) and order != self._last_visit:
-            self._last_visit, self._released, self._released_bytes = order, {}, 0
-        self._order = order
 
     def release(self, message: Outgoing) -> bytes:
         """Return the bytes of a message that may leave, rounded and with small counts suppressed.
@@ -101,7 +114,8 @@ class EgressGuard:
             return codec.encode(self._checked(message))
 
         data = self._closed(kind, judge)
-        self._record(kind, len(data), hashlib.sha256(data).hexdigest(), "released")
+        digest = hashlib.sha256(data).hexdigest()
+        self._released_is(kind, len(data), digest)
         return data
 
     def release_part(self, name: str, data: bytes) -> PartRef:
@@ -122,7 +136,7 @@ class EgressGuard:
             return self._checked_part(name, data)
 
         part = self._closed("part", judge)
-        self._record(f"part {part.name}", part.size_bytes, part.digest, "released")
+        self._released_is(f"part {part.name}", part.size_bytes, part.digest)
         if self._released.get(name) != part:
             self._released[name] = part
             self._released_bytes += part.size_bytes
@@ -132,12 +146,12 @@ class EgressGuard:
         try:
             return judge()
         except WardroundError as error:
-            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            self._refused_is(kind, error)
             if isinstance(error, EgressRefused):
                 raise
             raise EgressRefused(f"site '{self._site_id}' released nothing: {error}") from error
         except Exception as error:  # whatever fails in here, nothing may leave
-            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            self._refused_is(kind, error)
             raise EgressRefused(
                 f"site '{self._site_id}' released nothing: the egress guard failed with "
                 f"{type(error).__name__}. The site's own log has the details."
@@ -189,10 +203,11 @@ class EgressGuard:
         part = checkpoint.part_ref(name, data)
         again = self._released.get(name) == part
         total = self._released_bytes + (0 if again else part.size_bytes)
-        if total > self._plan.release.byte_budget:
+        most = self._policy.most_bytes(self._plan)
+        if total > most:
             raise EgressRefused(
-                f"with part '{name}' the visit would release {total} bytes, allowed are "
-                f"{self._plan.release.byte_budget}. Raise release.byte_budget in the plan or use "
+                f"with part '{name}' the visit would release {total} bytes, allowed are {most}. "
+                f"Raise byte_budget in the plan's [release] and in the site's policy, or use "
                 f"smaller networks."
             )
         verify_part(part, data, expected[name])
@@ -234,7 +249,8 @@ class EgressGuard:
         )
 
     def _suppressed(self, count: int | None) -> int | None:
-        return None if count is None or count < self._plan.release.min_count else count
+        least = self._policy.smallest_count(self._plan)
+        return None if count is None or count < least else count
 
     def _expected(self, order: VisitOrder) -> Mapping[str, tuple[TensorSpec, ...]]:
         return self._manifest.expected((*order.visited, self._site_id))
@@ -256,24 +272,20 @@ class EgressGuard:
             )
         return order
 
-    def _record(self, kind: str, size: int, digest: str, verdict: str) -> None:
-        line: dict[str, Any] = {
-            "at": self._clock().isoformat(timespec="milliseconds"),
-            "site": self._site_id,
-            "visit": self._order.visit if self._order else None,
-            "kind": kind,
-            "size_bytes": size,
-            "digest": digest,
-            "verdict": verdict,
-        }
+    def _released_is(self, what: str, size_bytes: int, digest: str) -> None:
+        self._record(LineKind.RELEASED, {"what": what, "size_bytes": size_bytes, "digest": digest})
+
+    def _refused_is(self, what: str, error: Exception) -> None:
+        self._record(LineKind.REFUSED, {"what": what, "why": type(error).__name__})
+
+    def _record(self, kind: LineKind, facts: Mapping[str, Fact]) -> None:
+        visit = self._order.visit if self._order else None
         try:
-            with self._audit.open("a", encoding="ascii") as stream:
-                stream.write(json.dumps(line) + "\n")
-        except OSError as error:
+            self._trail.append(kind, {"visit": visit, **facts})
+        except TrailError as error:
             raise EgressRefused(
-                f"site '{self._site_id}' released nothing: its audit file '{self._audit}' cannot "
-                f"be written ({error.strerror}). Mend that; a release without its "
-                f"line is not allowed."
+                f"site '{self._site_id}' released nothing: {error} A release without its line in "
+                f"the audit trail is not allowed."
             ) from error
 
 

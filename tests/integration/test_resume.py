@@ -5,7 +5,6 @@ egress guard are the real ones.
 """
 
 import itertools
-import json
 import os
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from wardround.server.events import VisitCommitted
 from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
-from wardround.shared import codec, seeds
+from wardround.shared import codec, seeds, trail
 from wardround.shared.checkpoint import Manifest, ref_of, verified
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import (
@@ -31,6 +30,7 @@ from wardround.shared.messages import (
     TensorSpec,
     VisitReport,
 )
+from wardround.shared.trail import Trail
 from wardround.site_client.privacy.egress import EgressGuard
 
 MANIFEST = Manifest(
@@ -61,7 +61,8 @@ class _TinySite:
     def __init__(self, plan, site_id, workspace):
         self.plan, self.site_id = plan, site_id
         workspace.mkdir(exist_ok=True)
-        self.guard = EgressGuard(plan, MANIFEST, site_id=site_id, audit=workspace / "egress.jsonl")
+        own = Trail(workspace / "audit", holder=f"wardround://site/{site_id}")
+        self.guard = EgressGuard(plan, MANIFEST, site_id=site_id, trail=own)
 
     def visit(self, order, link):
         order = codec.decode_visit_order(order)
@@ -344,8 +345,9 @@ def test_two_processes_cannot_work_on_one_study(tiny_plan, whole):
 
 def test_the_audit_of_every_site_has_a_line_for_all_that_left(tiny_plan, whole):
     for site_id in tiny_plan.sites:
-        lines = (whole.parent / site_id / "egress.jsonl").read_text().splitlines()
-        kinds = [json.loads(line)["kind"] for line in lines]
-        assert kinds.count("EvaluationReport") == 4
-        assert kinds.count("VisitReport") == 1
-        assert kinds.count("part segmenter") == 1
+        reading = trail.read(whole.parent / site_id / "audit")
+        assert reading.fault is None
+        released = [line.facts["what"] for line in reading.lines if line.kind == "released"]
+        assert released.count("EvaluationReport") == 4
+        assert released.count("VisitReport") == 1
+        assert released.count("part segmenter") == 1
