@@ -26,6 +26,10 @@ app = typer.Typer(
 def make(
     out: Annotated[Path, typer.Option(help="Folder that gets one folder per site.")],
     cases: Annotated[int, typer.Option(min=3, help="Cases per site.")] = 24,
+    heldout: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of them are held out.", show_default="a quarter"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same files.")] = 0,
 ) -> None:
     """Write six mock prostate-MRI sites: NIfTI volumes in the nnU-Net v2 layout.
@@ -39,7 +43,7 @@ def make(
     """
     from wardround.site_client.data.mock import write_mock_sites
 
-    folders = write_mock_sites(out, cases, seed)
+    folders = write_mock_sites(out, cases, seed, num_heldout=heldout)
     for site, folder in folders.items():
         print(f"{site:<8} {cases} cases  {folder}")
 

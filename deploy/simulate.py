@@ -332,25 +332,27 @@ def _folders(plan: StudyPlan, options: Options, watcher: Watcher) -> dict[str, P
             f"simulation.mock makes the sites {', '.join(known)}; the plan also names "
             f"{', '.join(unknown)}. Use these names, or give real data."
         )
-    return _mock_folders(plan.sites, plan.simulation.mock, options, watcher)
+    return _mock_folders(plan, plan.simulation.mock, options, watcher)
 
 
 def _mock_folders(
-    sites: tuple[str, ...], num_cases: int, options: Options, watcher: Watcher
+    plan: StudyPlan, num_cases: int, options: Options, watcher: Watcher
 ) -> dict[str, Path]:
-    root = (options.mock_dir or options.out / "data") / f"mock-{num_cases}"
+    num_heldout = plan.simulation.mock_heldout
+    name = f"mock-{num_cases}" + (f"-{num_heldout}" if num_heldout is not None else "")
+    root = (options.mock_dir or options.out / "data") / name
     if not root.is_dir():
         watcher.note(f"making {len(MOCK_SITES)} mock sites with {num_cases} cases each")
         root.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and moved, so that a cut run leaves no half data set that looks whole.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=".making-") as draft:
-            write_mock_sites(Path(draft) / "sites", num_cases, MOCK_SEED)
+            write_mock_sites(Path(draft) / "sites", num_cases, MOCK_SEED, num_heldout=num_heldout)
             try:
                 (Path(draft) / "sites").rename(root)
             except OSError:
                 if not root.is_dir():  # else another study of the comparison was quicker
                     raise
-    return {site: root / site for site in sites}
+    return {site: root / site for site in plan.sites}
 
 
 def _with_folders(plan: StudyPlan, folders: Mapping[str, Path]) -> StudyPlan:

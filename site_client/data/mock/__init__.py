@@ -19,36 +19,48 @@ from wardround.site_client.data.mock.scan import make_case
 
 
 def write_mock_sites(
-    root: Path, num_cases: int, seed: int, sites: tuple[SiteHabits, ...] = MOCK_SITES
+    root: Path,
+    num_cases: int,
+    seed: int,
+    *,
+    num_heldout: int | None = None,
+    sites: tuple[SiteHabits, ...] = MOCK_SITES,
 ) -> dict[str, Path]:
     """Write the mock sites under `root`, one nnU-Net v2 data set each.
 
     Args:
         root: Folder that gets one folder per site; made where it is missing.
-        num_cases: Cases per site, at least 3; every fourth becomes a test case (`imagesTs`).
-        seed: Seed of every draw; same seed, same bytes.
+        num_cases: Cases per site, at least 3.
+        seed: Seed of every draw; same seed, same bytes. A case does not depend on how many there are.
+        num_heldout: How many of them, the last ones, become test cases (`imagesTs`); a quarter,
+            rounded down, at least one, where it is None.
         sites: Which habits to write.
 
     Returns:
         The folder of each site, by site id.
 
     Raises:
-        UsageError: `num_cases` is below 3.
+        UsageError: `num_cases` is below 3, or fewer than 2 of them would be left to train on.
         DataError: A site's folder exists already.
     """
     if num_cases < 3:
         raise UsageError(f"a mock site needs at least 3 cases, got {num_cases}. Ask for more.")
+    num_test = max(1, num_cases // 4) if num_heldout is None else num_heldout
+    if not 1 <= num_test <= num_cases - 2:
+        raise UsageError(
+            f"of {num_cases} cases of a mock site 1 to {num_cases - 2} can be held out, "
+            f"got {num_test}. Hold out fewer or make more cases."
+        )
     folders = {habits.site_id: root / habits.site_id for habits in sites}
     for folder in folders.values():
         if folder.exists():
             raise DataError(f"'{folder}' exists already. Remove it or choose another folder.")
     for habits in sites:
-        _write_site(folders[habits.site_id], habits, num_cases, seed)
+        _write_site(folders[habits.site_id], habits, num_cases, num_test, seed)
     return folders
 
 
-def _write_site(folder: Path, habits: SiteHabits, num_cases: int, seed: int) -> None:
-    num_test = max(1, num_cases // 4)
+def _write_site(folder: Path, habits: SiteHabits, num_cases: int, num_test: int, seed: int) -> None:
     for sub in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
         (folder / sub).mkdir(parents=True)
     for number in range(num_cases):

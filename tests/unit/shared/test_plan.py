@@ -46,7 +46,7 @@ def test_a_small_plan_is_filled_with_defaults(study):
     [
         ("colour", 1, "allowed here: absence, augmentation, compute, data, denoiser"),
         ("segmenter.step", 1, "allowed here: batch_size, features, learning_rate, steps"),
-        ("simulation.mok", 1, "allowed here: data, data_root, mock"),
+        ("simulation.mok", 1, "allowed here: data, data_root, mock, mock_heldout"),
     ],
 )
 def test_an_unknown_key_is_refused_naming_what_is_allowed(path, value, allowed):
@@ -126,6 +126,8 @@ def test_every_fault_is_named_at_once():
         ("task.patch_size", [128, 128], "larger than working_size"),
         ("denoiser.channels", [17, 32], "multiples of 16"),
         ("denoiser.sampling_steps", 7, "must divide denoiser.timesteps"),
+        ("simulation", {"mock": 4, "mock_heldout": 3}, "must leave two of the mock cases"),
+        ("simulation", {"mock_heldout": 3}, "must leave two of the mock cases"),
         ("simulation", {"mock": 4, "data_root": "d"}, "data_root and data would not be read"),
         ("simulation", {"mock": 4, "data": {"ada": "d"}}, "data_root and data would not be read"),
     ],

@@ -37,6 +37,26 @@ def test_the_same_seed_writes_the_same_bytes(sites: dict[str, Path], tmp_path: P
     assert digest(other) != digest(sites["i2cvb"])
 
 
+def test_more_cases_to_judge_by_leave_those_to_learn_from_as_they_are(
+    sites: dict[str, Path], tmp_path: Path
+) -> None:
+    one = MOCK_SITES[2:3]
+    more = write_mock_sites(tmp_path / "more", 5, seed=3, num_heldout=2, sites=one)["i2cvb"]
+    for part, kept, added in (("Tr", 3, 0), ("Ts", 1, 1)):
+        for kind in ("images", "labels"):
+            few = {path.name: path for path in (sites["i2cvb"] / f"{kind}{part}").iterdir()}
+            many = {path.name: path for path in (more / f"{kind}{part}").iterdir()}
+            assert (len(few), len(many)) == (kept, kept + added)
+            assert all(many[name].read_bytes() == few[name].read_bytes() for name in few)
+
+
+@pytest.mark.parametrize("num_heldout", [0, 3])
+def test_two_cases_are_left_to_learn_from(tmp_path: Path, num_heldout: int) -> None:
+    with pytest.raises(UsageError, match="1 to 2 can be held out"):
+        write_mock_sites(tmp_path / "m", 4, seed=0, num_heldout=num_heldout)
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize("habits", MOCK_SITES, ids=lambda habits: habits.site_id)
 def test_a_site_is_read_by_the_ordinary_reader_whatever_its_storage_orientation(
     sites: dict[str, Path], habits: object
