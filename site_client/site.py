@@ -18,6 +18,7 @@ from wardround.shared.checkpoint import (
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     EvaluationReport,
     PartRef,
@@ -78,7 +79,7 @@ class Site:
             WardroundError: Whatever stopped it; nothing was committed.
         """
         message = codec.decode_visit_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
@@ -129,7 +130,7 @@ class Site:
             WardroundError: Whatever stopped it; nothing was reported.
         """
         message = codec.decode_evaluation_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         (part,) = (part for part in message.checkpoint.parts if part.name == "segmenter")
         data = _fetch(link, part)
@@ -187,6 +188,11 @@ class _Watch:
                 )
             )
         )
+
+
+def _anchor_of(link: CoordinatorLink) -> Anchor | None:
+    head = link.trail_head()
+    return codec.decode_anchor(head) if head else None
 
 
 def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:

@@ -15,6 +15,7 @@ from wardround.shared import checkpoint, codec
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import EgressRefused, TrailError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
@@ -67,10 +68,14 @@ class EgressGuard:
         self._released: dict[str, PartRef] = {}
         self._released_bytes = 0
 
-    def begin(self, order: VisitOrder | EvaluationOrder) -> None:
+    def begin(self, order: VisitOrder | EvaluationOrder, anchor: Anchor | None = None) -> None:
         """Take the order that everything released from here on must belong to.
 
         The byte budget starts anew with each visit, not with a repeated order for the same visit.
+
+        Args:
+            order: What the coordinator asked for.
+            anchor: Head of the coordinator's audit trail, as it came with the order.
 
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
@@ -87,7 +92,13 @@ class EgressGuard:
         self._order = order
         self._record(
             LineKind.ORDERED,
-            {"what": what, "plan": order.plan_digest, "checkpoint": given.digest},
+            {
+                "what": what,
+                "study": order.study_id,
+                "plan": order.plan_digest,
+                "checkpoint": given.digest,
+                "anchor": None if anchor is None else [anchor.seq, anchor.digest],
+            },
         )
 
     def _expect_approved(self, order: VisitOrder | EvaluationOrder) -> None:
@@ -225,6 +236,7 @@ class EgressGuard:
             num_train=self._suppressed(report.num_train),
             metrics=_all_rounded(report.metrics),
             phase_seconds=_all_rounded(report.phase_seconds),
+            trail=self._trail.head(),
         )
 
     def _rounded_evaluation(self, report: EvaluationReport) -> EvaluationReport:
@@ -246,6 +258,7 @@ class EgressGuard:
             report,
             num_cases=self._suppressed(report.num_cases),
             classes=tuple(_rounded_score(score) for score in report.classes),
+            trail=self._trail.head(),
         )
 
     def _suppressed(self, count: int | None) -> int | None:

@@ -61,13 +61,14 @@ def run(plan: plans.StudyPlan, chosen: simulation.Options) -> Report:
 
 
 def facts(out: Path) -> list[object]:
-    """Everything a journal says but for clock readings."""
+    """Everything a journal says but for clock readings and the heads of the sites' trails."""
     kept = []
     for event in read_events(out / JOURNAL):
-        if hasattr(event, "report") and hasattr(event.report, "phase_seconds"):
-            event = dataclasses.replace(
-                event, report=dataclasses.replace(event.report, phase_seconds={})
-            )
+        if hasattr(event, "report"):
+            report = dataclasses.replace(event.report, trail=None)
+            if hasattr(report, "phase_seconds"):
+                report = dataclasses.replace(report, phase_seconds={})
+            event = dataclasses.replace(event, report=report)
         kept.append(event)
     return kept
 
