@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
+from wardround.shared.plan import PER_SITE, StudyPlan
 
 Chunk = bytes | memoryview
 
@@ -101,6 +102,17 @@ class Manifest:
     def digest(self) -> str:
         """Return the SHA-256 of the manifest's canonical JSON."""
         return hashlib.sha256(_canonical(self.to_json())).hexdigest()
+
+
+def judged_part(checkpoint: CheckpointRef, plan: StudyPlan, site_id: str) -> PartRef:
+    """Return the part of a checkpoint that a site scores.
+
+    It is the segmenter; where the plan's method has one model per site, the one that left this site
+    if it was visited.
+    """
+    parts = {part.name: part for part in checkpoint.parts}
+    own = parts.get(LABELLER + site_id) if plan.method.name == PER_SITE else None
+    return own or parts["segmenter"]
 
 
 def digest_of(parts: Sequence[PartRef]) -> str:

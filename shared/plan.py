@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
 
+PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
@@ -174,7 +175,19 @@ class Replay(_Section):
 class Method(_Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""
 
-    name: Literal["finetune", "joint", "exemplar-replay", "diffusion-replay", "smd"] = "smd"
+    name: Literal[
+        "finetune",
+        "joint",
+        "per-site",
+        "bigaug",
+        "ewc",
+        "mas",
+        "si",
+        "lwf",
+        "exemplar-replay",
+        "diffusion-replay",
+        "smd",
+    ] = "smd"
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="length of the look-ahead step"
     )
@@ -188,7 +201,16 @@ class Method(_Section):
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="norm to which gradients are clipped"
     )
-    exemplars: Count = Field(5, description="exemplar-replay: real cases kept of each earlier site")
+    exemplars: Count = Field(
+        5, description="methods that keep exemplars: real cases kept of each earlier site"
+    )
+    ewc: Weight = Field(1e4, description="ewc: weight of the penalty")
+    ewc_decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="ewc: share of the Fisher information of earlier sites that is kept"
+    )
+    mas: Weight = Field(1.0, description="mas: weight of the penalty")
+    si: Weight = Field(1.0, description="si: weight of the penalty")
+    lwf: Weight = Field(1.0, description="lwf: weight of the distillation")
 
 
 class Compute(_Section):

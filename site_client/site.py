@@ -10,6 +10,7 @@ import torch
 from wardround.shared import codec
 from wardround.shared.checkpoint import (
     Manifest,
+    judged_part,
     ref_of,
     verified,
     verify_header,
@@ -132,7 +133,7 @@ class Site:
         message = codec.decode_evaluation_order(order)
         self.guard.begin(message, _anchor_of(link))
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
-        (part,) = (part for part in message.checkpoint.parts if part.name == "segmenter")
+        part = judged_part(message.checkpoint, self.plan, self.data.site_id)
         data = _fetch(link, part)
         verify_header("segmenter", data, self.manifest.parts["segmenter"])
         self._prepare_torch()
