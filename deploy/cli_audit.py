@@ -34,9 +34,9 @@ def verify(
 ) -> None:
     """Check audit trails: every line there, in order, as it was signed. Opens no connection.
 
-    Names the first bad line of each trail, and ends with status 12 if there is one. Given a site's
-    trail and the coordinator's, it also holds what each was told of the other against what the other
-    now says, which finds a trail that its own holder rewrote.
+    Names the first bad line of each trail, and ends with status 12 if there is one. Given both a
+    site's trail and the coordinator's, it holds what each was told of the other against what that
+    one now says, which finds a trail that its own holder rewrote.
 
     The key that a trail is signed with is printed: compare it with what the holder says it is.
 

@@ -54,17 +54,17 @@ def test_a_line_names_what_came_and_where_the_sites_trail_ended(world, tmp_path)
 
 @pytest.mark.parametrize("num_told", [0, 1, 5])
 def test_events_that_a_crash_left_without_a_line_get_theirs(journal, tmp_path, num_told):
-    tell = Trail.append
-    calls = iter(range(100))
+    trail = _trail(tmp_path)
+    tell, calls = trail.append, iter(range(100))
 
-    def cut(trail, kind, facts):
+    def cut(kind, facts):
         if next(calls) == num_told:
             raise KeyboardInterrupt
-        return tell(trail, kind, facts)
+        return tell(kind, facts)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trail, "append", cut)
-        TrailOfJournal(_trail(tmp_path), journal)
+    trail.append = cut
+    with pytest.raises(KeyboardInterrupt):
+        TrailOfJournal(trail, journal)
     assert len(_told(tmp_path)) == num_told
     TrailOfJournal(_trail(tmp_path), journal)
     assert [line.facts["check"] for line in _told(tmp_path)] == list(journal.checks)
