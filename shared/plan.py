@@ -9,6 +9,7 @@ approves.
 import hashlib
 import json
 import tomllib
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -231,6 +232,11 @@ class Release(_Section):
     min_count: Annotated[int, Field(ge=1)] = Field(
         3, description="case counts below this are suppressed"
     )
+    prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0,
+        description="most bytes of a site's prompt, in images of the working size with 8 bits a "
+        "pixel and channel",
+    )
 
 
 class Absence(_Section):
@@ -309,6 +315,15 @@ class StudyPlan(_Section):
             raise ValueError(
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
+            )
+        prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
+        images = prompt_bytes / (self.task.channels * prod(self.task.working_size))
+        if images > self.release.prompt_images:
+            raise ValueError(
+                f"a site's prompt has {prompt_bytes} bytes (4 x denoiser.prompt_tokens x "
+                f"denoiser.prompt_width), which could hold {images:.3g} images of working_size "
+                f"{list(self.task.working_size)}; release.prompt_images allows "
+                f"{self.release.prompt_images:g}. Make the prompt smaller"
             )
         if any(width % 16 for width in self.denoiser.channels):
             raise ValueError(

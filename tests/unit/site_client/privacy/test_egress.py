@@ -48,7 +48,7 @@ EVALUATION = EvaluationReport(
     classes=(SCORE,),
     data_digest="ab" * 32,
 )
-PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2)
+PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2)
 
 
 @pytest.fixture
@@ -125,13 +125,17 @@ def test_a_whole_evaluation_is_released(evaluating):
     assert codec.decode_evaluation_report(evaluating.release(EVALUATION)) == EVALUATION
 
 
-def test_numbers_leave_with_six_digits(visiting, evaluation_order):
+def test_scores_leave_with_six_digits_losses_with_four_seconds_with_three(
+    visiting, evaluation_order
+):
     report = replace(
-        REPORT, metrics={Metric.DICE_AFTER: 2 / 3}, phase_seconds={Phase.FETCH: 1234567.8}
+        REPORT,
+        metrics={Metric.DICE_AFTER: 2 / 3, Metric.SEGMENTER_LOSS: 2 / 3},
+        phase_seconds={Phase.FETCH: 1234567.8},
     )
     released = codec.decode_visit_report(visiting.release(report))
-    assert released.metrics == {Metric.DICE_AFTER: 0.666667}
-    assert released.phase_seconds == {Phase.FETCH: 1234570.0}
+    assert released.metrics == {Metric.DICE_AFTER: 0.666667, Metric.SEGMENTER_LOSS: 0.6667}
+    assert released.phase_seconds == {Phase.FETCH: 1230000.0}
     visiting.begin(evaluation_order)
     score = replace(SCORE, dice=1 / 3, hd95_mm=math.pi * 1e-3, asd_mm=math.e)
     evaluation = visiting.release(replace(EVALUATION, classes=(score,)))
@@ -164,7 +168,7 @@ class _Disguised(Progress):
         SCORE,
         GENESIS,
         MANIFEST,
-        _Disguised(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2),
+        _Disguised(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2),
     ],
 )
 def test_nothing_outside_the_allow_list_leaves_the_site(visiting, message):
