@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
+from wardround.shared.plan_override import apply_override
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
@@ -365,7 +366,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudyPlan:
             f"study file '{path}' is not valid TOML: {error}. Mend that line."
         ) from error
     for override in overrides:
-        _apply_override(content, override)
+        apply_override(content, override)
     return parse(content, origin=str(path))
 
 
@@ -390,25 +391,3 @@ def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
     except ValidationError as error:
         lines = plan_faults.describe(StudyPlan, content, error)
         raise PlanError(f"plan '{origin}' is not valid:\n  " + "\n  ".join(lines)) from error
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise PlanError(
-            f"override '{override}' is not KEY=VALUE. "
-            f"Write for example seed=3 or method.name=finetune."
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    table = content
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise PlanError(
-                f"override '{override}': '{part}' is a value, not a table. Name a key of a table."
-            )
-    table[path[-1]] = value

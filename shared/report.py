@@ -64,9 +64,7 @@ class ClassSurface(_Part):
     dice: Dice
     hd95_mm: Length | None = Field(description="null where no case has both masks")
     asd_mm: Length | None
-    num_undefined: Whole | None = Field(
-        description="cases in which a mask was empty; null where suppressed"
-    )
+    num_undefined: Whole | None = Field(description="cases with an empty mask; null: suppressed")
 
 
 class SurfaceCell(_Part):
@@ -79,9 +77,7 @@ class SurfaceCell(_Part):
         description="95th percentile Hausdorff distance, millimetres (pixels for PNG images)"
     )
     asd_mm: Length | None = Field(description="average symmetric surface distance, likewise")
-    num_undefined: Whole | None = Field(
-        description="undefined cases, summed over the classes; null where one is suppressed"
-    )
+    num_undefined: Whole | None = Field(description="over all classes; null: one is suppressed")
     classes: tuple[ClassSurface, ...]
 
 
@@ -338,7 +334,7 @@ def _surface(cell: EvaluationReport) -> SurfaceCell:
         num_cases=cell.num_cases,
         hd95_mm=_mean([score.hd95_mm for score in cell.classes]),
         asd_mm=_mean([score.asd_mm for score in cell.classes]),
-        num_undefined=_sum([score.num_undefined for score in cell.classes]),
+        num_undefined=continual_metrics.total(score.num_undefined for score in cell.classes),
         classes=tuple(
             ClassSurface(
                 name=score.class_name,
@@ -355,11 +351,6 @@ def _surface(cell: EvaluationReport) -> SurfaceCell:
 def _mean(values: Sequence[float | None]) -> float | None:
     defined = [value for value in values if value is not None]
     return sum(defined) / len(defined) if defined else None
-
-
-def _sum(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
 
 
 def _numbers(report: VisitReport) -> VisitNumbers:

@@ -128,7 +128,8 @@ def _windows(encoded: np.ndarray, stride: int) -> np.ndarray:
     views = np.ascontiguousarray(views[:: stride * encoded.itemsize])
     ordered = np.sort(views, axis=1)
     distinct = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    return views[distinct >= LEAST_DISTINCT].view(np.uint64).ravel()
+    windows: np.ndarray = views[distinct >= LEAST_DISTINCT].view(np.uint64).ravel()
+    return windows
 
 
 def _stored_encodings(image: np.ndarray) -> Iterator[np.ndarray]:
@@ -179,4 +180,5 @@ def _normalised(stretches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _slots(windows: np.ndarray) -> np.ndarray:
-    return (windows * _MULTIPLIER) >> np.uint64(64 - TABLE_BITS)
+    slots: np.ndarray = (windows * _MULTIPLIER) >> np.uint64(64 - TABLE_BITS)
+    return slots

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from wardround.shared.errors import EgressRefused
 from wardround.shared.messages import (
     ClassScore,
+    EvaluationOrder,
     EvaluationReport,
     Metric,
     Phase,
@@ -82,7 +83,9 @@ def rounded_evaluation(report: EvaluationReport, k: int) -> EvaluationReport:
     )
 
 
-def rounded_progress(progress: Progress, order: object, plan: StudyPlan, k: int) -> Progress:
+def rounded_progress(
+    progress: Progress, order: VisitOrder | EvaluationOrder, plan: StudyPlan, k: int
+) -> Progress:
     """Return progress as it may leave: steps that the plan knows, in fiftieths.
 
     Raises:
@@ -121,15 +124,16 @@ def rounded(value: Any, digits: int) -> float:
     return float(f"{value:.{digits}g}") + 0.0  # a negative zero would be a bit of its own
 
 
-def _steps_of(phase: Phase, order: object, plan: StudyPlan) -> int:
+def _steps_of(phase: Phase, order: VisitOrder | EvaluationOrder, plan: StudyPlan) -> int:
     """Return how many steps a phase takes; 0 where it has none."""
-    is_visit = isinstance(order, VisitOrder)
+    if isinstance(order, EvaluationOrder):
+        return 0
     match phase:
-        case Phase.REPLAY if is_visit:
+        case Phase.REPLAY:
             return plan.replay.samples_per_site * len(order.visited)
-        case Phase.SEGMENTER if is_visit:
+        case Phase.SEGMENTER:
             return plan.segmenter.steps
-        case Phase.DENOISER if is_visit:
+        case Phase.DENOISER:
             return plan.denoiser.steps if order.visited else plan.denoiser.first_steps
         case _:
             return 0

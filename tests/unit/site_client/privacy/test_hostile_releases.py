@@ -61,7 +61,15 @@ HONEST = {
     for part, tensors in PARENT.items()
 } | {"prompt.ada": {"prompt": DRAW.normal(0, 1, (4, 64)).astype(np.float32)}}
 LEAST = {"messages": 270, "announcements": 75, "files": 125, "images": 120}  # attempts
-NOT_PLAIN = ("runmc_007", "Jansen, P.", "MRN 4711", "naïve Ünïcode", "x" * 5000, "a\x00b", "\ud800")
+NOT_PLAIN = (
+    "runmc_007",
+    "Jansen, P.",
+    "MRN 4711",
+    "na\u00efve \u00dcnicode",
+    "x" * 5000,
+    "a\x00b",
+    "\ud800",
+)
 
 
 def _images():
@@ -77,11 +85,6 @@ def _images():
 
 STORED, WORKING = _images()
 SEARCH = ImageSearch(STORED, WORKING)
-
-
-@pytest.fixture
-def plan(tiny_plan):
-    return tiny_plan
 
 
 @dataclass
@@ -105,10 +108,10 @@ class Attempts:
 
 
 @pytest.fixture
-def attempts(tmp_path, plan):
+def attempts(tmp_path, tiny_plan):
     def guard(name):
         own = Trail(tmp_path / name, holder="wardround://site/ada")
-        return EgressGuard(plan, MANIFEST, site_id="ada", trail=own)
+        return EgressGuard(tiny_plan, MANIFEST, site_id="ada", trail=own)
 
     made = Attempts(guard("visiting"), guard("evaluating"))
     parent = {name: save(tensors) for name, tensors in PARENT.items()}
@@ -116,18 +119,18 @@ def attempts(tmp_path, plan):
     made.visiting.begin(
         VisitOrder(
             study_id="tiny",
-            plan_digest=plan.digest(),
+            plan_digest=tiny_plan.digest(),
             visit=1,
             site_id="ada",
             parent=genesis,
             visited=(),
         )
     )
-    made.visiting.look_into_parts(ContentCheck(plan, "ada", parent, SEARCH))
+    made.visiting.look_into_parts(ContentCheck(tiny_plan, "ada", parent, SEARCH))
     made.evaluating.begin(
         EvaluationOrder(
             study_id="tiny",
-            plan_digest=plan.digest(),
+            plan_digest=tiny_plan.digest(),
             visit=0,
             site_id="ada",
             checkpoint=genesis,
