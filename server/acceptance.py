@@ -147,6 +147,11 @@ def verify_evaluation(
             f"{list(plan.task.classes)}. Both sides must run the same plan."
         )
     expect_suppressed(plan, report.site_id, report.num_cases)
+    for score in report.classes:
+        if score.num_undefined is not None:
+            defined = (report.num_cases or 0) - score.num_undefined
+            for count in (score.num_undefined, defined):
+                expect_suppressed(plan, report.site_id, count or None)
     for earlier in state.evaluations.values():
         if earlier.site_id == report.site_id and earlier.data_digest != report.data_digest:
             raise WireError(

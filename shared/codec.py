@@ -153,6 +153,7 @@ def decode_evaluation_report(data: bytes) -> EvaluationReport:
         trail=_anchor(record),
     )
     rules.check(report)
+    _same_spelling(report, data)
     return report
 
 
@@ -246,7 +247,7 @@ def _class_score(record: report_pb2.ClassScore) -> ClassScore:
         dice=record.dice,
         hd95_mm=record.hd95_mm if record.HasField("hd95_mm") else None,
         asd_mm=record.asd_mm if record.HasField("asd_mm") else None,
-        num_undefined=record.num_undefined,
+        num_undefined=None if record.is_undefined_suppressed else record.num_undefined,
     )
 
 
@@ -331,7 +332,8 @@ def _evaluation_report_record(report: EvaluationReport) -> report_pb2.Evaluation
                 dice=score.dice,
                 hd95_mm=score.hd95_mm,
                 asd_mm=score.asd_mm,
-                num_undefined=score.num_undefined,
+                num_undefined=score.num_undefined or 0,
+                is_undefined_suppressed=score.num_undefined is None,
             )
             for score in report.classes
         ],

@@ -128,14 +128,14 @@ class ClassScore:
     """Means over the held-out cases of one site for one class.
 
     Surface distances are means over the cases where they are defined (both masks non-empty); None
-    where no case is. `num_undefined` counts the others.
+    where no case is. `num_undefined` counts the others; None where suppressed.
     """
 
     class_name: str
     dice: float
     hd95_mm: float | None
     asd_mm: float | None
-    num_undefined: int
+    num_undefined: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

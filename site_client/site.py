@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -30,11 +31,14 @@ from wardround.shared.messages import (
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import AUDIT, Trail
 from wardround.site_client.data.cases import SiteData, digest_of
+from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
 from wardround.site_client.memo import Memo
+from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.privacy.image_search import ImageSearch
 from wardround.site_client.privacy.policy import SitePolicy
 from wardround.site_client.visit import Visit
 
@@ -91,6 +95,9 @@ class Site:
         parent = {part.name: fetched[part.digest] for part in message.parent.parts}
         for name, data in parent.items():
             verify_header(name, data, expected[name])
+        self.guard.look_into_parts(
+            ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
+        )
         self._prepare_torch()
         visit = Visit(
             order=message,
@@ -153,6 +160,13 @@ class Site:
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))
+
+    @cached_property
+    def _own_images(self) -> ImageSearch:
+        """Return all images of this site, ready to be looked for in what leaves."""
+        cases = (*self.data.train, *self.data.heldout)
+        samples = [to_samples(case, self.plan.task).images_NCX.numpy() for case in cases]
+        return ImageSearch([case.image_CHWD for case in cases], samples)
 
     def _heldout_digest(self) -> str:
         """Return what names the held-out cases within this study and means nothing outside it."""

@@ -71,7 +71,7 @@ class _TinySite:
             part.name: b"".join(verified(part, link.fetch(part))) for part in order.parent.parts
         }
         progress = Progress(
-            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=1
+            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=2
         )
         link.progress(self.guard.release(progress))
         parts = self._train(parent)

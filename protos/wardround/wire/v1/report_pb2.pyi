@@ -298,6 +298,7 @@ class ClassScore(_message.Message):
     HD95_MM_FIELD_NUMBER: _builtins.int
     ASD_MM_FIELD_NUMBER: _builtins.int
     NUM_UNDEFINED_FIELD_NUMBER: _builtins.int
+    IS_UNDEFINED_SUPPRESSED_FIELD_NUMBER: _builtins.int
     class_name: _builtins.str
     """Name of the class as the study plan spells it."""
     dice: _builtins.float
@@ -307,7 +308,9 @@ class ClassScore(_message.Message):
     asd_mm: _builtins.float
     """Mean average symmetric surface distance in mm over the cases where it is defined. Absent where it is for none."""
     num_undefined: _builtins.int
-    """Number of held-out cases whose surface distances are not defined, because a mask is empty."""
+    """Number of held-out cases whose surface distances are not defined, because a mask is empty. 0 where suppressed."""
+    is_undefined_suppressed: _builtins.bool
+    """Whether that number is suppressed, because it or the number of the other cases is below the plan's smallest count."""
     def __init__(
         self,
         *,
@@ -316,10 +319,11 @@ class ClassScore(_message.Message):
         hd95_mm: _builtins.float | None = ...,
         asd_mm: _builtins.float | None = ...,
         num_undefined: _builtins.int = ...,
+        is_undefined_suppressed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "hd95_mm", b"hd95_mm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "class_name", b"class_name", "dice", b"dice", "hd95_mm", b"hd95_mm", "num_undefined", b"num_undefined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "class_name", b"class_name", "dice", b"dice", "hd95_mm", b"hd95_mm", "is_undefined_suppressed", b"is_undefined_suppressed", "num_undefined", b"num_undefined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asd_mm: _TypeAlias = _typing.Literal["asd_mm"]  # noqa: Y015
     _WhichOneofArgType__asd_mm: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm"]  # noqa: Y015
