@@ -1,4 +1,4 @@
-"""A study over the real relay: both sides' trails are sound, agree, and name what was tampered with.
+"""A study over the real relay: both sides' trails are sound, agree, and name each tampered line.
 
 The coordinator is a process of its own and is killed and started again on the way; the sites are
 threads with the arithmetic of test_resume.py, each with its egress guard and its trail.
