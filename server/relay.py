@@ -23,6 +23,7 @@ from wardround.server.state import (
     next_action,
 )
 from wardround.server.store import ArtefactStore
+from wardround.server.withdrawal import parts_named
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Chunk, Manifest
@@ -160,6 +161,29 @@ class Relay:
         event = changes.event_of(self.state, self.plan, change, by)
         if event is not None:
             self._happened(event)
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove from the store what withdrawals dropped; at each start again, until it is done.
+
+        Right after a withdrawal whatever no checkpoint refers to goes, what arrived of an upload
+        too; later only what an earlier checkpoint referred to, as an upload may be under way.
+        """
+        history = self._journal.events
+        withdrawals = [one for one in history if isinstance(one, events.SiteWithdrawn)]
+        if not withdrawals:
+            return
+        kept = parts_named(self.state.checkpoints)
+        if history[-1] is withdrawals[-1]:
+            self._store.keep_only(kept)
+            return
+        refs = [one.checkpoint for one in history if isinstance(one, events.VisitCommitted)]
+        self._store.remove(parts_named(refs).keys() - kept.keys())
+
+    def discard(self, part: PartRef) -> None:
+        """Remove a part that arrived for an order which is not due any more."""
+        if part.digest not in parts_named(self.state.checkpoints):
+            self._store.remove([part.digest])
 
     def note_absent(self, site_id: str, absent_s: float) -> None:
         """Act upon the absence of a site as the plan says; see `wardround.server.absence`.
@@ -182,10 +206,7 @@ class Relay:
     def is_due(self, order: Order) -> bool:
         """Return whether the result of an order that was given would still be taken."""
         action = next_action(self.state)
-        kind = MakeVisit if order.kind == "visit" else EvaluateAt
-        return isinstance(action, kind) and (
-            (action.site_id, action.visit) == (order.site_id, order.visit)
-        )
+        return isinstance(action, MakeVisit | EvaluateAt) and order_of(self.state, action) == order
 
     def next_order(self) -> Order | None:
         """Return what is to be done now, or None when nothing may be asked for.

@@ -33,7 +33,9 @@ def hold(
     with Journal(directory / JOURNAL) as journal:
         store = ArtefactStore(directory / CHECKPOINTS)
         store.sweep()
-        yield Relay(journal, store, on_progress=on_progress), store
+        relay = Relay(journal, store, on_progress=on_progress)
+        relay.forget()
+        yield relay, store
 
 
 def expect_study(directory: Path) -> None:

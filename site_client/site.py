@@ -84,6 +84,7 @@ class Site:
         """
         message = codec.decode_visit_order(order)
         self.guard.begin(message)
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
@@ -103,7 +104,7 @@ class Site:
             plan=self.plan,
             data=self.data,
             parent=parent,
-            borrowed=self.borrowed,
+            borrowed={s: d for s, d in self.borrowed.items() if s not in message.withdrawn},
             memo=self.memo,
             watch=watch,
         )
@@ -138,6 +139,7 @@ class Site:
         """
         message = codec.decode_evaluation_order(order)
         self.guard.begin(message)
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         part = judged_part(message.checkpoint, self.plan, self.data.site_id)
         data = _fetch(link, part)
