@@ -5,6 +5,7 @@ checkpoint that was ordered. A repeated message counts if it equals the first.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
 from wardround.server.withdrawal import without
@@ -122,7 +123,7 @@ def is_evaluated(state: StudyState, sender: str, report: EvaluationReport) -> bo
     before = state.evaluations.get((report.visit, report.site_id))
     if before is None or report.site_id != sender:
         return False
-    if before != report:
+    if replace(before, trail=None) != replace(report, trail=None):
         raise _contradiction(sender, f"evaluation of visit {report.visit}")
     return True
 

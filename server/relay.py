@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wardround.server import absence, acceptance, changes, events
+from wardround.server import absence, acceptance, changes, events, forgetting
 from wardround.server.events import Event
 from wardround.server.journal import Journal
 from wardround.server.order import Order, order_of
@@ -23,7 +23,7 @@ from wardround.server.state import (
     next_action,
 )
 from wardround.server.store import ArtefactStore
-from wardround.server.withdrawal import parts_named
+from wardround.server.trail_of_journal import TrailOfJournal
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Chunk, Manifest
@@ -32,6 +32,7 @@ from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
 from wardround.shared.tensor_check import TensorCheck
+from wardround.shared.trail import Trail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +56,19 @@ class Relay:
     Args:
         journal: Open for appending; the state is the fold over its events.
         store: Where the parts of checkpoints lie.
+        trail: The coordinator's audit trail, which is brought up to the journal.
         on_progress: Is told what sites report while they work; none of it is journalled.
 
     Raises:
         JournalError: The journal's events contradict each other.
+        TrailError: The trail is broken, or tells of another journal.
     """
 
     def __init__(
         self,
         journal: Journal,
         store: ArtefactStore,
+        trail: Trail,
         *,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -73,6 +77,7 @@ class Relay:
         self._on_progress = on_progress
         self._state = fold(journal.events)
         self._plan = None if self._state is None else _plan_of(self._state)
+        self._trail = TrailOfJournal(trail, journal)
 
     @property
     def has_study(self) -> bool:
@@ -164,26 +169,13 @@ class Relay:
             self.forget()
 
     def forget(self) -> None:
-        """Remove from the store what withdrawals dropped; at each start again, until it is done.
-
-        Right after a withdrawal whatever no checkpoint refers to goes, what arrived of an upload
-        too; later only what an earlier checkpoint referred to, as an upload may be under way.
-        """
-        history = self._journal.events
-        withdrawals = [one for one in history if isinstance(one, events.SiteWithdrawn)]
-        if not withdrawals:
-            return
-        kept = parts_named(self.state.checkpoints)
-        if history[-1] is withdrawals[-1]:
-            self._store.keep_only(kept)
-            return
-        refs = [one.checkpoint for one in history if isinstance(one, events.VisitCommitted)]
-        self._store.remove(parts_named(refs).keys() - kept.keys())
+        """Remove from the store what withdrawals dropped; see `wardround.server.forgetting`."""
+        if self._state is not None:
+            forgetting.forget(self._store, self._journal.events, self._state)
 
     def discard(self, part: PartRef) -> None:
         """Remove a part that arrived for an order which is not due any more."""
-        if part.digest not in parts_named(self.state.checkpoints):
-            self._store.remove([part.digest])
+        forgetting.discard(self._store, part, self.state)
 
     def note_absent(self, site_id: str, absent_s: float) -> None:
         """Act upon the absence of a site as the plan says; see `wardround.server.absence`.
@@ -234,6 +226,10 @@ class Relay:
         """Declare the study complete where nothing is left to do in it."""
         if may_begin(self.state) and isinstance(next_action(self.state), Complete):
             self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+
+    def trail_head(self) -> bytes:
+        """Return the encoded head of the coordinator's audit trail, which goes with an order."""
+        return codec.encode(self._trail.head())
 
     def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
@@ -378,6 +374,7 @@ class Relay:
         state = apply(self._state, event)
         self._journal.append(event)
         self._state = state
+        self._trail.catch_up()
 
 
 def _not_ordered(site_id: str, what: str) -> WireError:

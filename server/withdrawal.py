@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.shared.checkpoint import LABELLER, PROMPT, ref_of
-from wardround.shared.messages import CheckpointRef, PartRef
+from wardround.shared.messages import CheckpointRef
 from wardround.shared.study_api import Descendant, Remedy, Standing, Withdrawal
 
 if TYPE_CHECKING:
@@ -84,8 +84,3 @@ def _marked(state: "StudyState", visit: int, site_id: str) -> "StudyState":
 
 def _parts_of(site_id: str) -> tuple[str, str]:
     return PROMPT + site_id, LABELLER + site_id
-
-
-def parts_named(refs: Iterable[CheckpointRef]) -> dict[str, PartRef]:
-    """Return digest -> part of everything that checkpoints refer to."""
-    return {part.digest: part for ref in refs for part in ref.parts}

@@ -122,6 +122,7 @@ class VisitReport:
     num_train: int | None  # None where suppressed (below the plan's min_count)
     metrics: Mapping[Metric, float]
     phase_seconds: Mapping[Phase, float]
+    trail: Anchor | None = None  # the egress guard puts it in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +150,7 @@ class EvaluationReport:
     num_cases: int | None  # None where suppressed
     classes: tuple[ClassScore, ...]
     data_digest: str  # SHA-256 over the site's held-out cases, keyed by the plan digest
+    trail: Anchor | None = None  # the egress guard puts it in
 
     @property
     def dice(self) -> float:

@@ -20,6 +20,7 @@ from wardround.shared.checkpoint import (
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     EvaluationReport,
     PartRef,
@@ -83,7 +84,7 @@ class Site:
             WardroundError: Whatever stopped it; nothing was committed.
         """
         message = codec.decode_visit_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
@@ -138,7 +139,7 @@ class Site:
             WardroundError: Whatever stopped it; nothing was reported.
         """
         message = codec.decode_evaluation_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         part = judged_part(message.checkpoint, self.plan, self.data.site_id)
@@ -204,6 +205,11 @@ class _Watch:
                 )
             )
         )
+
+
+def _anchor_of(link: CoordinatorLink) -> Anchor | None:
+    head = link.trail_head()
+    return codec.decode_anchor(head) if head else None
 
 
 def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:

@@ -7,12 +7,14 @@ Every order, release and refusal is a line of the site's own audit trail, which 
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
 from wardround.shared.checkpoint import LABELLER, Manifest
 from wardround.shared.errors import EgressRefused, TrailError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     EvaluationOrder,
     EvaluationReport,
@@ -79,10 +81,14 @@ class EgressGuard:
         self._said_bytes = 0
         self._content_check: ContentCheck | None = None
 
-    def begin(self, order: VisitOrder | EvaluationOrder) -> None:
+    def begin(self, order: VisitOrder | EvaluationOrder, anchor: Anchor | None = None) -> None:
         """Take the order that everything released from here on must belong to.
 
         The byte budget starts anew with each visit, not with a repeated order for the same visit.
+
+        Args:
+            order: What the coordinator asked for.
+            anchor: Head of the coordinator's audit trail, as it came with the order.
 
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
@@ -101,7 +107,13 @@ class EgressGuard:
         self._order, self._content_check = order, None
         self._record(
             LineKind.ORDERED,
-            {"what": what, "plan": order.plan_digest, "checkpoint": given.digest},
+            {
+                "what": what,
+                "study": order.study_id,
+                "plan": order.plan_digest,
+                "checkpoint": given.digest,
+                "anchor": None if anchor is None else [anchor.seq, anchor.digest],
+            },
         )
 
     def look_into_parts(self, check: ContentCheck) -> None:
@@ -201,10 +213,12 @@ class EgressGuard:
                 return self._checked_upload(message, self._visit_order())
             case VisitReport():
                 asked = self._visit_order()
-                return rounding.rounded_visit(message, asked, self._plan, self._smallest_count)
+                rounded = rounding.rounded_visit(message, asked, self._plan, self._smallest_count)
+                return replace(rounded, trail=self._trail.head())
             case EvaluationReport():
                 self._expect_ordered(message)
-                return rounding.rounded_evaluation(message, self._smallest_count)
+                scored = rounding.rounded_evaluation(message, self._smallest_count)
+                return replace(scored, trail=self._trail.head())
 
     def _checked_upload(self, upload: CheckpointUpload, order: VisitOrder) -> CheckpointUpload:
         checkpoint.verify_parts(upload.checkpoint, self._expected(order))

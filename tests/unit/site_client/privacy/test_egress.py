@@ -10,6 +10,7 @@ from wardround.shared import codec
 from wardround.shared.checkpoint import Manifest, part_ref, ref_of
 from wardround.shared.errors import EgressRefused
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
@@ -116,13 +117,22 @@ def test_a_whole_visit_is_released(visiting, audit):
     assert parts[0] == part_ref("segmenter", SEGMENTER)
     upload = visiting.release(_upload(*parts))
     assert codec.decode_checkpoint_upload(upload) == _upload(*parts)
-    assert codec.decode_visit_report(visiting.release(REPORT)) == REPORT
+    head = audit.head()
+    assert codec.decode_visit_report(visiting.release(REPORT)) == replace(REPORT, trail=head)
     assert codec.decode_progress(visiting.release(PROGRESS)) == PROGRESS
     assert [kind for kind, _ in _lines(audit)] == ["ordered", *["released"] * 5]
 
 
-def test_a_whole_evaluation_is_released(evaluating):
-    assert codec.decode_evaluation_report(evaluating.release(EVALUATION)) == EVALUATION
+def test_a_whole_evaluation_is_released_with_the_head_of_the_trail(evaluating, audit):
+    head = audit.head()
+    made_up = replace(EVALUATION, trail=Anchor(seq=1, digest="0" * 64))
+    released = codec.decode_evaluation_report(evaluating.release(made_up))
+    assert released == replace(EVALUATION, trail=head)
+
+
+def test_the_head_of_the_coordinators_trail_is_in_the_line_of_the_order(idle, audit, visit_order):
+    idle.begin(visit_order, Anchor(seq=3, digest="a" * 64))
+    assert _lines(audit)[-1][1]["anchor"] == [3, "a" * 64]
 
 
 def test_scores_leave_with_six_digits_losses_with_four_seconds_with_three(
@@ -357,7 +367,8 @@ def test_every_order_release_and_refusal_is_a_line_without_content(visiting, aud
     data = visiting.release(REPORT)
     with pytest.raises(EgressRefused):
         visiting.begin(replace(visit_order, site_id="ben"))
-    ordered = {"what": "visit", "plan": visit_order.plan_digest, "checkpoint": GENESIS.digest}
+    ordered = {"what": "visit", "study": "tiny", "plan": visit_order.plan_digest}
+    ordered |= {"checkpoint": GENESIS.digest, "anchor": None}
     released = {"what": "part segmenter", "size_bytes": len(SEGMENTER), "digest": part.digest}
     report = {
         "what": "VisitReport",
