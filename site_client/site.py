@@ -89,6 +89,7 @@ class Site:
         expect_approved(self.trail, self.plan)
         message = codec.decode_visit_order(order)
         self.guard.begin(message, _anchor_of(link))
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
@@ -108,7 +109,7 @@ class Site:
             plan=self.plan,
             data=self.data,
             parent=parent,
-            borrowed=self.borrowed,
+            borrowed={s: d for s, d in self.borrowed.items() if s not in message.withdrawn},
             memo=self.memo,
             watch=watch,
         )
@@ -144,6 +145,7 @@ class Site:
         expect_approved(self.trail, self.plan)
         message = codec.decode_evaluation_order(order)
         self.guard.begin(message, _anchor_of(link))
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         part = judged_part(message.checkpoint, self.plan, self.data.site_id)
         data = _fetch(link, part)
