@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from wardround.deploy import (
+    cli_audit,
     cli_authority,
     cli_data,
     cli_flower,
@@ -54,6 +55,7 @@ app.add_typer(cli_relay.coordinator_app, name="coordinator")
 app.add_typer(cli_identity.site, name="site")
 app.add_typer(cli_flower.flower_app, name="flower")
 app.add_typer(cli_authority.app, name="ca")
+app.add_typer(cli_audit.app, name="audit")
 app.command()(cli_identity.doctor)
 
 

@@ -13,6 +13,7 @@ from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest, ref_of
 from wardround.shared.errors import JournalError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointRef,
     ClassScore,
     EvaluationReport,
@@ -21,6 +22,7 @@ from wardround.shared.messages import (
     Phase,
     VisitReport,
 )
+from wardround.shared.study_api import Remedy
 
 VERSION = 1
 IN_PROCESS = "in-process"
@@ -108,10 +110,15 @@ class SiteSkipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteWithdrawn:
-    """A site is asked for nothing any more; what it gave stays."""
+    """A site is asked for nothing any more, and its prompt and labeller are dropped.
+
+    Without a remedy its visit was not made; of release 0.1 also where it was, and what it gave
+    stayed.
+    """
 
     site_id: str
     by: str
+    remedy: str | None = None  # see `study_api.Remedy`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +227,8 @@ def _content(event: Event) -> dict[str, Any]:
             return {"report": _evaluation_report_json(event.report)}
         case _:
             values = asdict(event)
+            if values.get("remedy", "") is None:  # left out, as by releases that knew none
+                del values["remedy"]
             return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
@@ -273,6 +282,8 @@ def _check_plain(event: _Plain) -> None:
                 is_valid = type(value) is str and bool(rules.DIGEST.fullmatch(value))
             case "to_come":
                 is_valid = type(value) is tuple and all(_is_name(one) for one in value)
+            case "remedy":
+                is_valid = value is None or value in {remedy.value for remedy in Remedy}
             case "by":
                 absence_may = isinstance(event, StudyStopped | SiteSkipped)
                 is_valid = _is_name(value) or (value is None and absence_may)
@@ -310,6 +321,7 @@ def _visit_report_json(report: VisitReport) -> dict[str, Any]:
         "num_train": report.num_train,
         "metrics": {metric.value: value for metric, value in report.metrics.items()},
         "phase_seconds": {phase.value: value for phase, value in report.phase_seconds.items()},
+        **_trail_json(report.trail),
     }
 
 
@@ -320,6 +332,7 @@ def _visit_report(content: Any) -> VisitReport:
         num_train=content["num_train"],
         metrics={Metric(name): value for name, value in content["metrics"].items()},
         phase_seconds={Phase(name): value for name, value in content["phase_seconds"].items()},
+        trail=_trail(content),
     )
 
 
@@ -340,6 +353,7 @@ def _evaluation_report_json(report: EvaluationReport) -> dict[str, Any]:
             for score in report.classes
         ],
         "data_digest": report.data_digest,
+        **_trail_json(report.trail),
     }
 
 
@@ -351,4 +365,17 @@ def _evaluation_report(content: Any) -> EvaluationReport:
         num_cases=content["num_cases"],
         classes=tuple(ClassScore(**score) for score in content["classes"]),
         data_digest=content["data_digest"],
+        trail=_trail(content),
     )
+
+
+def _trail_json(anchor: Anchor | None) -> dict[str, list[Any]]:
+    # Left out where there is none, as in every journal of release 0.2 and before.
+    return {} if anchor is None else {"trail": [anchor.seq, anchor.digest]}
+
+
+def _trail(content: Any) -> Anchor | None:
+    if "trail" not in content:
+        return None
+    seq, digest = content["trail"]
+    return Anchor(seq=seq, digest=digest)

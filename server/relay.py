@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wardround.server import absence, acceptance, changes, events
+from wardround.server import absence, acceptance, changes, events, forgetting
 from wardround.server.events import Event
 from wardround.server.journal import Journal
 from wardround.server.order import Order, order_of
@@ -23,6 +23,7 @@ from wardround.server.state import (
     next_action,
 )
 from wardround.server.store import ArtefactStore
+from wardround.server.trail_of_journal import TrailOfJournal
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Chunk, Manifest
@@ -31,6 +32,7 @@ from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
 from wardround.shared.tensor_check import TensorCheck
+from wardround.shared.trail import Trail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +56,19 @@ class Relay:
     Args:
         journal: Open for appending; the state is the fold over its events.
         store: Where the parts of checkpoints lie.
+        trail: The coordinator's audit trail, which is brought up to the journal.
         on_progress: Is told what sites report while they work; none of it is journalled.
 
     Raises:
         JournalError: The journal's events contradict each other.
+        TrailError: The trail is broken, or tells of another journal.
     """
 
     def __init__(
         self,
         journal: Journal,
         store: ArtefactStore,
+        trail: Trail,
         *,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -72,6 +77,7 @@ class Relay:
         self._on_progress = on_progress
         self._state = fold(journal.events)
         self._plan = None if self._state is None else _plan_of(self._state)
+        self._trail = TrailOfJournal(trail, journal)
 
     @property
     def has_study(self) -> bool:
@@ -160,6 +166,16 @@ class Relay:
         event = changes.event_of(self.state, self.plan, change, by)
         if event is not None:
             self._happened(event)
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove from the store what withdrawals dropped; see `wardround.server.forgetting`."""
+        if self._state is not None:
+            forgetting.forget(self._store, self._journal.events, self._state)
+
+    def discard(self, part: PartRef) -> None:
+        """Remove a part that arrived for an order which is not due any more."""
+        forgetting.discard(self._store, part, self.state)
 
     def note_absent(self, site_id: str, absent_s: float) -> None:
         """Act upon the absence of a site as the plan says; see `wardround.server.absence`.
@@ -182,10 +198,7 @@ class Relay:
     def is_due(self, order: Order) -> bool:
         """Return whether the result of an order that was given would still be taken."""
         action = next_action(self.state)
-        kind = MakeVisit if order.kind == "visit" else EvaluateAt
-        return isinstance(action, kind) and (
-            (action.site_id, action.visit) == (order.site_id, order.visit)
-        )
+        return isinstance(action, MakeVisit | EvaluateAt) and order_of(self.state, action) == order
 
     def next_order(self) -> Order | None:
         """Return what is to be done now, or None when nothing may be asked for.
@@ -213,6 +226,10 @@ class Relay:
         """Declare the study complete where nothing is left to do in it."""
         if may_begin(self.state) and isinstance(next_action(self.state), Complete):
             self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+
+    def trail_head(self) -> bytes:
+        """Return the encoded head of the coordinator's audit trail, which goes with an order."""
+        return codec.encode(self._trail.head())
 
     def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
@@ -357,6 +374,7 @@ class Relay:
         state = apply(self._state, event)
         self._journal.append(event)
         self._state = state
+        self._trail.catch_up()
 
 
 def _not_ordered(site_id: str, what: str) -> WireError:

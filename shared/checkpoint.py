@@ -37,6 +37,8 @@ ITEM_BYTES: Mapping[str, int] = {
     "U8": 1,
     "BOOL": 1,
 }
+_DTYPE_ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "I16", "I8", "U8", "BOOL")
+_ENTRY = ["dtype", "shape", "data_offsets"]
 _LENGTH_BYTES = 8
 _PADDING = 8
 
@@ -251,8 +253,12 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _not_safetensors(f"its header cannot be read ({error})") from error
     bare = text.rstrip(b" ")
-    if bare != _canonical(content, sort_keys=False) or len(text) - len(bare) >= _PADDING:
+    is_padded = len(text) % _PADDING == 0 and len(text) - len(bare) < _PADDING
+    if bare != _canonical(content, sort_keys=False) or not is_padded:
         raise _not_safetensors("its header has blanks or spellings that safetensors does not write")
+    order = [(_DTYPE_ORDER.index(spec.dtype), spec.name) for spec in specs]
+    if order != sorted(order):
+        raise _not_safetensors("its tensors are not in the order that safetensors writes")
     end = 0
     for spec, (first, stop) in zip(specs, spans, strict=True):
         if first != end or stop - first != prod(spec.shape) * ITEM_BYTES[spec.dtype]:
@@ -266,7 +272,7 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
 def _declared(content: Any) -> tuple[tuple[TensorSpec, ...], list[tuple[int, int]]]:
     specs, spans = [], []
     for name, entry in content.items():
-        if set(entry) != {"dtype", "shape", "data_offsets"}:
+        if list(entry) != _ENTRY:  # in this order, as safetensors writes them
             raise ValueError(f"'{name}' is not a tensor")
         specs.append(_spec(name, entry["shape"], entry["dtype"]))
         start, stop = entry["data_offsets"]

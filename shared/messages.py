@@ -78,6 +78,7 @@ class VisitOrder:
     site_id: str
     parent: CheckpointRef
     visited: tuple[str, ...]  # sites already visited, in lineage order
+    withdrawn: tuple[str, ...] = ()  # sites whose data nothing may be made from any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ class EvaluationOrder:
     visit: int
     site_id: str
     checkpoint: CheckpointRef
+    withdrawn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ class VisitReport:
     num_train: int | None  # None where suppressed (below the plan's min_count)
     metrics: Mapping[Metric, float]
     phase_seconds: Mapping[Phase, float]
+    trail: Anchor | None = None  # the egress guard puts it in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +130,14 @@ class ClassScore:
     """Means over the held-out cases of one site for one class.
 
     Surface distances are means over the cases where they are defined (both masks non-empty); None
-    where no case is. `num_undefined` counts the others.
+    where no case is. `num_undefined` counts the others; None where suppressed.
     """
 
     class_name: str
     dice: float
     hd95_mm: float | None
     asd_mm: float | None
-    num_undefined: int
+    num_undefined: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,7 @@ class EvaluationReport:
     num_cases: int | None  # None where suppressed
     classes: tuple[ClassScore, ...]
     data_digest: str  # SHA-256 over the site's held-out cases, keyed by the plan digest
+    trail: Anchor | None = None  # the egress guard puts it in
 
     @property
     def dice(self) -> float:

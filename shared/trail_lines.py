@@ -29,6 +29,7 @@ _KEYS = {"seq", "at", "kind", "facts", "previous", "signature"}
 _LINE_PURPOSE = b"wardround trail line\n"
 _HEAD_PURPOSE = b"wardround trail head\n"
 _HEAD = re.compile(rb"(\d{20}) ([0-9a-f]{64}) ([0-9a-f]{128})\n")
+_SIGNATURE = re.compile(r"[0-9a-f]{128}")
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,9 +37,13 @@ class LineKind(StrEnum):
     """What a line of a trail tells."""
 
     OPENED = "opened"  # the first line: holder and public_key
+    APPROVED = "approved"  # site: its staff approved a plan
+    REVOKED = "revoked"  # site: its staff ended an approval
+    PROBED = "probed"  # site: what its machine can reach was looked at
     ORDERED = "ordered"  # site: an order was taken
     RELEASED = "released"  # site: the egress guard let something out
     REFUSED = "refused"  # site: the egress guard kept something in
+    JOURNALLED = "journalled"  # coordinator: an event of the study is in the journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +211,10 @@ def _content(raw: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     kinds = {"seq": int, "at": str, "kind": str, "facts": dict, "previous": str, "signature": str}
-    return content if all(type(content[key]) is kind for key, kind in kinds.items()) else None
+    if any(type(content[key]) is not kind for key, kind in kinds.items()):
+        return None
+    # In one spelling, for hexadecimal digits can be read in two.
+    return content if _SIGNATURE.fullmatch(content["signature"]) else None
 
 
 def _line(content: Mapping[str, Any], digest: str) -> Line:

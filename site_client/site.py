@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from wardround.shared.checkpoint import (
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     EvaluationReport,
     PartRef,
@@ -29,11 +31,15 @@ from wardround.shared.messages import (
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import AUDIT, Trail
 from wardround.site_client.data.cases import SiteData, digest_of
+from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
 from wardround.site_client.memo import Memo
+from wardround.site_client.privacy.approval import expect_approved
+from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.privacy.image_search import ImageSearch
 from wardround.site_client.privacy.policy import SitePolicy
 from wardround.site_client.visit import Visit
 
@@ -44,7 +50,7 @@ class Site:
     """One hospital's client; the `SiteGateway` that engines talk to.
 
     Args:
-        plan: The plan this site approved.
+        plan: The plan; no order is carried out before it is approved here.
         data: Its cases.
         manifest: What a checkpoint of the study may hold.
         workspace: Folder for the audit trail and the memo; made where it is missing.
@@ -69,8 +75,10 @@ class Site:
         self.plan, self.data, self.manifest = plan, data, manifest
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
-        trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
-        self.guard = EgressGuard(plan, manifest, site_id=data.site_id, trail=trail, policy=policy)
+        self.trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.guard = EgressGuard(
+            plan, manifest, site_id=data.site_id, trail=self.trail, policy=policy
+        )
 
     def visit(self, order: bytes, link: CoordinatorLink) -> None:
         """Carry out an encoded `VisitOrder` and commit.
@@ -78,8 +86,10 @@ class Site:
         Raises:
             WardroundError: Whatever stopped it; nothing was committed.
         """
+        expect_approved(self.trail, self.plan)
         message = codec.decode_visit_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
@@ -90,13 +100,16 @@ class Site:
         parent = {part.name: fetched[part.digest] for part in message.parent.parts}
         for name, data in parent.items():
             verify_header(name, data, expected[name])
+        self.guard.look_into_parts(
+            ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
+        )
         self._prepare_torch()
         visit = Visit(
             order=message,
             plan=self.plan,
             data=self.data,
             parent=parent,
-            borrowed=self.borrowed,
+            borrowed={s: d for s, d in self.borrowed.items() if s not in message.withdrawn},
             memo=self.memo,
             watch=watch,
         )
@@ -129,8 +142,10 @@ class Site:
         Raises:
             WardroundError: Whatever stopped it; nothing was reported.
         """
+        expect_approved(self.trail, self.plan)
         message = codec.decode_evaluation_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
+        self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         part = judged_part(message.checkpoint, self.plan, self.data.site_id)
         data = _fetch(link, part)
@@ -152,6 +167,13 @@ class Site:
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))
+
+    @cached_property
+    def _own_images(self) -> ImageSearch:
+        """Return all images of this site, ready to be looked for in what leaves."""
+        cases = (*self.data.train, *self.data.heldout)
+        samples = [to_samples(case, self.plan.task).images_NCX.numpy() for case in cases]
+        return ImageSearch([case.image_CHWD for case in cases], samples)
 
     def _heldout_digest(self) -> str:
         """Return what names the held-out cases within this study and means nothing outside it."""
@@ -188,6 +210,11 @@ class _Watch:
                 )
             )
         )
+
+
+def _anchor_of(link: CoordinatorLink) -> Anchor | None:
+    head = link.trail_head()
+    return codec.decode_anchor(head) if head else None
 
 
 def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:

@@ -152,7 +152,9 @@ class FlowerEngine:
             digest: b"".join(self._relay.fetch(order.site_id, part))
             for digest, part in needed.items()
         }
-        record = OrderRecord(site_id=order.site_id, order=order.data, parts=parts)
+        record = OrderRecord(
+            site_id=order.site_id, order=order.data, parts=parts, trail=self._relay.trail_head()
+        )
         return Message(
             pack_order(record),
             node_id,

@@ -6,20 +6,18 @@ Every order, release and refusal is a line of the site's own audit trail, which 
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import Manifest
+from wardround.shared.checkpoint import LABELLER, Manifest
 from wardround.shared.errors import EgressRefused, TrailError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
-    ClassScore,
     EvaluationOrder,
     EvaluationReport,
-    Metric,
     PartRef,
     Progress,
     TensorSpec,
@@ -30,11 +28,24 @@ from wardround.shared.plan import StudyPlan
 from wardround.shared.tensor_check import verify_part
 from wardround.shared.trail import Trail
 from wardround.shared.trail_lines import Fact, LineKind
+from wardround.site_client.privacy import rounding
 from wardround.site_client.privacy.policy import SitePolicy
 
-SIGNIFICANT_DIGITS = 6
+MESSAGE_BUDGET_BYTES = 2**20  # of all reports and progress of one order
 Outgoing = Progress | CheckpointUpload | VisitReport | EvaluationReport
 _K = TypeVar("_K")
+
+
+class ContentCheck(Protocol):
+    """Looks into a part for what no training puts there."""
+
+    def __call__(self, name: str, data: bytes) -> None:
+        """Look at the file of the part `name`.
+
+        Raises:
+            EgressRefused: It holds what it may not.
+        """
+        ...
 
 
 class EgressGuard:
@@ -66,11 +77,18 @@ class EgressGuard:
         self._last_visit: VisitOrder | None = None
         self._released: dict[str, PartRef] = {}
         self._released_bytes = 0
+        self._said: set[str] = set()
+        self._said_bytes = 0
+        self._content_check: ContentCheck | None = None
 
-    def begin(self, order: VisitOrder | EvaluationOrder) -> None:
+    def begin(self, order: VisitOrder | EvaluationOrder, anchor: Anchor | None = None) -> None:
         """Take the order that everything released from here on must belong to.
 
         The byte budget starts anew with each visit, not with a repeated order for the same visit.
+
+        Args:
+            order: What the coordinator asked for.
+            anchor: Head of the coordinator's audit trail, as it came with the order.
 
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
@@ -84,11 +102,23 @@ class EgressGuard:
         given = order.parent if isinstance(order, VisitOrder) else order.checkpoint
         if isinstance(order, VisitOrder) and order != self._last_visit:
             self._last_visit, self._released, self._released_bytes = order, {}, 0
-        self._order = order
+        if order != self._order:
+            self._said, self._said_bytes = set(), 0
+        self._order, self._content_check = order, None
         self._record(
             LineKind.ORDERED,
-            {"what": what, "plan": order.plan_digest, "checkpoint": given.digest},
+            {
+                "what": what,
+                "study": order.study_id,
+                "plan": order.plan_digest,
+                "checkpoint": given.digest,
+                "anchor": None if anchor is None else [anchor.seq, anchor.digest],
+            },
         )
+
+    def look_into_parts(self, check: ContentCheck) -> None:
+        """Show `check` every part that is to be released under the current order."""
+        self._content_check = check
 
     def _expect_approved(self, order: VisitOrder | EvaluationOrder) -> None:
         if order.site_id != self._site_id:
@@ -110,12 +140,17 @@ class EgressGuard:
         """
         kind = type(message).__name__
 
-        def judge() -> bytes:
-            return codec.encode(self._checked(message))
+        def judge() -> tuple[bytes, str]:
+            encoded = codec.encode(self._checked(message))
+            said = hashlib.sha256(encoded).hexdigest()
+            self._expect_message_budget(said, len(encoded))
+            return encoded, said
 
-        data = self._closed(kind, judge)
-        digest = hashlib.sha256(data).hexdigest()
+        data, digest = self._closed(kind, judge)
         self._released_is(kind, len(data), digest)
+        if digest not in self._said:
+            self._said.add(digest)
+            self._said_bytes += len(data)
         return data
 
     def release_part(self, name: str, data: bytes) -> PartRef:
@@ -173,14 +208,17 @@ class EgressGuard:
             )
         match message:
             case Progress():
-                return message
+                return rounding.rounded_progress(message, order, self._plan, self._smallest_count)
             case CheckpointUpload():
                 return self._checked_upload(message, self._visit_order())
             case VisitReport():
-                self._visit_order()
-                return self._rounded_visit(message)
+                asked = self._visit_order()
+                rounded = rounding.rounded_visit(message, asked, self._plan, self._smallest_count)
+                return replace(rounded, trail=self._trail.head())
             case EvaluationReport():
-                return self._rounded_evaluation(message)
+                self._expect_ordered(message)
+                scored = rounding.rounded_evaluation(message, self._smallest_count)
+                return replace(scored, trail=self._trail.head())
 
     def _checked_upload(self, upload: CheckpointUpload, order: VisitOrder) -> CheckpointUpload:
         checkpoint.verify_parts(upload.checkpoint, self._expected(order))
@@ -191,6 +229,13 @@ class EgressGuard:
                     f"part '{part.name}' of the checkpoint was neither released in this visit "
                     f"nor is it the parent's. Release every part before the upload is announced."
                 )
+        digests = {part.name: part.digest for part in upload.checkpoint.parts}
+        labeller = LABELLER + self._site_id
+        if digests.get(labeller, digests["segmenter"]) != digests["segmenter"]:
+            raise EgressRefused(
+                f"part '{labeller}' is not the segmenter that leaves this site. A site's labeller "
+                f"has the very bytes of its segmenter."
+            )
         return upload
 
     def _checked_part(self, name: str, data: bytes) -> PartRef:
@@ -199,6 +244,12 @@ class EgressGuard:
             raise EgressRefused(
                 f"part {ascii(name)[:80]} is not in the manifest; expected one of "
                 f"{', '.join(sorted(expected))}. Both sides must run the same release and plan."
+            )
+        _, _, of_site = name.partition(".")
+        if of_site not in ("", self._site_id):
+            raise EgressRefused(
+                f"part '{name}' is of another site. A visit makes the prompt and labeller of its "
+                f"own site alone; leave the others as they came."
             )
         part = checkpoint.part_ref(name, data)
         again = self._released.get(name) == part
@@ -211,23 +262,11 @@ class EgressGuard:
                 f"smaller networks."
             )
         verify_part(part, data, expected[name])
+        if self._content_check is not None:
+            self._content_check(name, data)
         return part
 
-    def _rounded_visit(self, report: VisitReport) -> VisitReport:
-        unknown = [key for key in report.metrics if type(key) is not Metric]
-        if unknown:
-            raise EgressRefused(
-                f"metric {ascii(unknown[0])[:80]} is not one of those that may leave. "
-                f"Add it to the wire contract or leave it out."
-            )
-        return replace(
-            report,
-            num_train=self._suppressed(report.num_train),
-            metrics=_all_rounded(report.metrics),
-            phase_seconds=_all_rounded(report.phase_seconds),
-        )
-
-    def _rounded_evaluation(self, report: EvaluationReport) -> EvaluationReport:
+    def _expect_ordered(self, report: EvaluationReport) -> None:
         order = self._current()
         ordered = order.checkpoint if isinstance(order, EvaluationOrder) else None
         if ordered is None or report.checkpoint_digest != ordered.digest:
@@ -242,15 +281,18 @@ class EgressGuard:
                 f"{list(self._plan.task.classes)} in this order; it has {len(names)} "
                 f"others. Both sides must run the same plan."
             )
-        return replace(
-            report,
-            num_cases=self._suppressed(report.num_cases),
-            classes=tuple(_rounded_score(score) for score in report.classes),
-        )
 
-    def _suppressed(self, count: int | None) -> int | None:
-        least = self._policy.smallest_count(self._plan)
-        return None if count is None or count < least else count
+    def _expect_message_budget(self, digest: str, size_bytes: int) -> None:
+        total = self._said_bytes + (0 if digest in self._said else size_bytes)
+        if total > MESSAGE_BUDGET_BYTES:
+            raise EgressRefused(
+                f"the messages of one order would come to {total} bytes, allowed are "
+                f"{MESSAGE_BUDGET_BYTES}. No visit says that much; look at what repeats itself."
+            )
+
+    @property
+    def _smallest_count(self) -> int:
+        return self._policy.smallest_count(self._plan)
 
     def _expected(self, order: VisitOrder) -> Mapping[str, tuple[TensorSpec, ...]]:
         return self._manifest.expected((*order.visited, self._site_id))
@@ -287,26 +329,3 @@ class EgressGuard:
                 f"site '{self._site_id}' released nothing: {error} A release without its line in "
                 f"the audit trail is not allowed."
             ) from error
-
-
-def _all_rounded(numbers: Mapping[_K, float]) -> dict[_K, float]:
-    return {key: _rounded(value) for key, value in numbers.items()}
-
-
-def _rounded_score(score: ClassScore) -> ClassScore:
-    return replace(
-        score,
-        dice=_rounded(score.dice),
-        hd95_mm=None if score.hd95_mm is None else _rounded(score.hd95_mm),
-        asd_mm=None if score.asd_mm is None else _rounded(score.asd_mm),
-    )
-
-
-def _rounded(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise EgressRefused(
-            f"a reported number is not finite or not a number (a {type(value).__name__}). "
-            f"Training diverged or a metric is wrong; nothing was released."
-        )
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

@@ -275,7 +275,7 @@ def test_a_site_that_approved_another_plan_does_nothing(engine, study: Study) ->
 class _Everything:
     """An egress guard that lets everything out."""
 
-    def begin(self, order) -> None:
+    def begin(self, order, anchor) -> None:
         pass
 
     def release(self, message) -> bytes:
@@ -330,4 +330,4 @@ def test_progress_is_told(engine, study: Study) -> None:
     if engine is grpc:  # with a heartbeat; of a visit that ends before the next one nothing is told
         site = _Lingering(site, study.progress)
     assert engine(study, study.sites(ada=site)).is_complete
-    assert "1 ada segmenter 1 1" in study.progress
+    assert "1 ada segmenter 1 2" in study.progress

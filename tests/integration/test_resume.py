@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from wardround.deploy.in_process import InProcessEngine, open_study
-from wardround.server.events import VisitCommitted
+from wardround.server.events import SiteEvaluated, VisitCommitted
 from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
@@ -66,12 +66,12 @@ class _TinySite:
 
     def visit(self, order, link):
         order = codec.decode_visit_order(order)
-        self.guard.begin(order)
+        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
         parent = {
             part.name: b"".join(verified(part, link.fetch(part))) for part in order.parent.parts
         }
         progress = Progress(
-            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=1
+            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=2
         )
         link.progress(self.guard.release(progress))
         parts = self._train(parent)
@@ -107,7 +107,7 @@ class _TinySite:
 
     def evaluate(self, order, link):
         order = codec.decode_evaluation_order(order)
-        self.guard.begin(order)
+        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
         (part,) = (part for part in order.checkpoint.parts if part.name == "segmenter")
         total = float(load(b"".join(verified(part, link.fetch(part))))["w"].sum())
         score = ClassScore(
@@ -150,6 +150,9 @@ class _CuttingLink:
             raise _Cut
         return result
 
+    def trail_head(self):
+        return self.link.trail_head()
+
     def fetch(self, part):
         return self._call(lambda: iter(list(self.link.fetch(part))))
 
@@ -180,12 +183,18 @@ def _run(plan, folder, *, resume=False, cut=None):
 
 
 def _without_timings(folder):
-    return [
-        replace(event, report=replace(event.report, phase_seconds={}))
-        if isinstance(event, VisitCommitted)
-        else event
-        for event in read_events(folder / JOURNAL)
-    ]
+    """The events of a study without what differs from run to run: timings, and trails' heads."""
+
+    def stripped(event):
+        match event:
+            case VisitCommitted():
+                return replace(event, report=replace(event.report, phase_seconds={}, trail=None))
+            case SiteEvaluated():
+                return replace(event, report=replace(event.report, trail=None))
+            case _:
+                return event
+
+    return [stripped(event) for event in read_events(folder / JOURNAL)]
 
 
 def _stored(folder):

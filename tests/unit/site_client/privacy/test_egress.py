@@ -10,6 +10,7 @@ from wardround.shared import codec
 from wardround.shared.checkpoint import Manifest, part_ref, ref_of
 from wardround.shared.errors import EgressRefused
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
@@ -48,7 +49,7 @@ EVALUATION = EvaluationReport(
     classes=(SCORE,),
     data_digest="ab" * 32,
 )
-PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2)
+PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2)
 
 
 @pytest.fixture
@@ -116,22 +117,35 @@ def test_a_whole_visit_is_released(visiting, audit):
     assert parts[0] == part_ref("segmenter", SEGMENTER)
     upload = visiting.release(_upload(*parts))
     assert codec.decode_checkpoint_upload(upload) == _upload(*parts)
-    assert codec.decode_visit_report(visiting.release(REPORT)) == REPORT
+    head = audit.head()
+    assert codec.decode_visit_report(visiting.release(REPORT)) == replace(REPORT, trail=head)
     assert codec.decode_progress(visiting.release(PROGRESS)) == PROGRESS
     assert [kind for kind, _ in _lines(audit)] == ["ordered", *["released"] * 5]
 
 
-def test_a_whole_evaluation_is_released(evaluating):
-    assert codec.decode_evaluation_report(evaluating.release(EVALUATION)) == EVALUATION
+def test_a_whole_evaluation_is_released_with_the_head_of_the_trail(evaluating, audit):
+    head = audit.head()
+    made_up = replace(EVALUATION, trail=Anchor(seq=1, digest="0" * 64))
+    released = codec.decode_evaluation_report(evaluating.release(made_up))
+    assert released == replace(EVALUATION, trail=head)
 
 
-def test_numbers_leave_with_six_digits(visiting, evaluation_order):
+def test_the_head_of_the_coordinators_trail_is_in_the_line_of_the_order(idle, audit, visit_order):
+    idle.begin(visit_order, Anchor(seq=3, digest="a" * 64))
+    assert _lines(audit)[-1][1]["anchor"] == [3, "a" * 64]
+
+
+def test_scores_leave_with_six_digits_losses_with_four_seconds_with_three(
+    visiting, evaluation_order
+):
     report = replace(
-        REPORT, metrics={Metric.DICE_AFTER: 2 / 3}, phase_seconds={Phase.FETCH: 1234567.8}
+        REPORT,
+        metrics={Metric.DICE_AFTER: 2 / 3, Metric.SEGMENTER_LOSS: 2 / 3},
+        phase_seconds={Phase.FETCH: 1234567.8},
     )
     released = codec.decode_visit_report(visiting.release(report))
-    assert released.metrics == {Metric.DICE_AFTER: 0.666667}
-    assert released.phase_seconds == {Phase.FETCH: 1234570.0}
+    assert released.metrics == {Metric.DICE_AFTER: 0.666667, Metric.SEGMENTER_LOSS: 0.6667}
+    assert released.phase_seconds == {Phase.FETCH: 1230000.0}
     visiting.begin(evaluation_order)
     score = replace(SCORE, dice=1 / 3, hd95_mm=math.pi * 1e-3, asd_mm=math.e)
     evaluation = visiting.release(replace(EVALUATION, classes=(score,)))
@@ -164,7 +178,7 @@ class _Disguised(Progress):
         SCORE,
         GENESIS,
         MANIFEST,
-        _Disguised(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2),
+        _Disguised(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2),
     ],
 )
 def test_nothing_outside_the_allow_list_leaves_the_site(visiting, message):
@@ -247,11 +261,6 @@ def test_a_number_that_is_none_or_not_finite_does_not_leave(visiting, evaluation
         visiting.release(replace(EVALUATION, classes=(replace(SCORE, dice=value),)))
 
 
-def test_a_metric_that_is_not_enumerated_does_not_leave(visiting):
-    with pytest.raises(EgressRefused, match="'patient_17'"):
-        visiting.release(replace(REPORT, metrics={"patient_17": 0.5}))
-
-
 @pytest.mark.parametrize(
     ("name", "tensors", "fault"),
     [
@@ -272,12 +281,6 @@ def test_a_part_leaves_only_with_exactly_the_manifests_tensors(visiting, name, t
 
 @pytest.mark.parametrize("data", [b"", b"x", SEGMENTER + b"hidden", SEGMENTER[:-1]])
 def test_bytes_beside_the_tensors_do_not_leave(visiting, data):
-    with pytest.raises(EgressRefused, match="segmenter"):
-        visiting.release_part("segmenter", data)
-
-
-def test_metadata_in_a_part_does_not_leave(visiting):
-    data = save({"w": np.ones(4, np.float32)}, metadata={"patient": "name"})
     with pytest.raises(EgressRefused, match="segmenter"):
         visiting.release_part("segmenter", data)
 
@@ -353,7 +356,8 @@ def test_every_order_release_and_refusal_is_a_line_without_content(visiting, aud
     data = visiting.release(REPORT)
     with pytest.raises(EgressRefused):
         visiting.begin(replace(visit_order, site_id="ben"))
-    ordered = {"what": "visit", "plan": visit_order.plan_digest, "checkpoint": GENESIS.digest}
+    ordered = {"what": "visit", "study": "tiny", "plan": visit_order.plan_digest}
+    ordered |= {"checkpoint": GENESIS.digest, "anchor": None}
     released = {"what": "part segmenter", "size_bytes": len(SEGMENTER), "digest": part.digest}
     report = {
         "what": "VisitReport",
