@@ -20,6 +20,7 @@ from wardround.shared.errors import PlanError
 from wardround.shared.plan_override import apply_override
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
+SMALL_PROMPT_BYTES = 1024  # a prompt of the default size, which fits an image of 32 x 32 pixels
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
@@ -233,11 +234,17 @@ class Release(_Section):
     min_count: Annotated[int, Field(ge=1)] = Field(
         3, description="case counts below this are suppressed"
     )
-    prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        1.0,
+    prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
         description="most bytes of a site's prompt, in images of the working size with 8 bits a "
-        "pixel and channel",
+        "pixel and channel; left out: one image, or 1024 bytes where an image is smaller",
     )
+
+    def most_prompt_bytes(self, image_bytes: int) -> float:
+        """Return how many bytes a prompt may have, where an image has `image_bytes`."""
+        if self.prompt_images is None:
+            return max(image_bytes, SMALL_PROMPT_BYTES)
+        return self.prompt_images * image_bytes
 
 
 class Absence(_Section):
@@ -326,13 +333,14 @@ class StudyPlan(_Section):
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
-        images = prompt_bytes / (self.task.channels * prod(self.task.working_size))
-        if images > self.release.prompt_images:
+        image_bytes = self.task.channels * prod(self.task.working_size)
+        most = self.release.most_prompt_bytes(image_bytes)
+        if prompt_bytes > most:
             raise ValueError(
                 f"a site's prompt has {prompt_bytes} bytes (4 x denoiser.prompt_tokens x "
-                f"denoiser.prompt_width), which could hold {images:.3g} images of working_size "
-                f"{list(self.task.working_size)}; release.prompt_images allows "
-                f"{self.release.prompt_images:g}. Make the prompt smaller"
+                f"denoiser.prompt_width), which could hold {prompt_bytes / image_bytes:.3g} images "
+                f"of working_size {list(self.task.working_size)}; release.prompt_images allows "
+                f"{most:g} bytes. Make the prompt smaller"
             )
         if any(width % 16 for width in self.denoiser.channels):
             raise ValueError(

@@ -31,7 +31,7 @@ def write_mock_sites(
     Args:
         root: Folder that gets one folder per site; made where it is missing.
         num_cases: Cases per site, at least 3.
-        seed: Seed of every draw; same seed, same bytes. A case does not depend on how many there are.
+        seed: Seed of every draw; same seed, same bytes. How many cases there are changes none.
         num_heldout: How many of them, the last ones, become test cases (`imagesTs`); a quarter,
             rounded down, at least one, where it is None.
         sites: Which habits to write.

@@ -233,15 +233,22 @@ def test_a_prompt_that_could_hold_an_image_is_refused():
     content = {
         "study_id": "s",
         "sites": ["a"],
-        "task": {"classes": ["organ"], "working_size": [16, 24]},
-        "denoiser": {
-            "prompt_tokens": 4,
-            "prompt_width": 24,
-        },  # 384 bytes, as many as 16 x 24 pixels
+        "task": {"classes": ["organ"], "working_size": [32, 48]},
+        # 1536 bytes, as many as 32 x 48 pixels
+        "denoiser": {"prompt_tokens": 4, "prompt_width": 96},
     }
     plan.parse(content, origin="test")
-    content["denoiser"]["prompt_width"] = 25
-    with pytest.raises(PlanError, match=r"could hold 1\.04 images of working_size \[16, 24\]"):
+    content["denoiser"]["prompt_width"] = 97
+    with pytest.raises(PlanError, match=r"could hold 1\.01 images of working_size \[32, 48\]"):
         plan.parse(content, origin="test")
     content["release"] = {"prompt_images": 1.1}
     plan.parse(content, origin="test")
+
+
+def test_a_prompt_of_the_default_size_fits_the_smallest_images_unless_the_plan_is_stricter():
+    small = {"study_id": "s", "sites": ["a"], "task": {"classes": ["o"], "working_size": [16, 16]}}
+    plan.parse(small, origin="test")
+    with pytest.raises(PlanError, match=r"could hold 5 images .* allows 1024 bytes"):
+        plan.parse(small | {"denoiser": {"prompt_tokens": 5}}, origin="test")
+    with pytest.raises(PlanError, match=r"could hold 4 images .* allows 256 bytes"):
+        plan.parse(small | {"release": {"prompt_images": 1.0}}, origin="test")
