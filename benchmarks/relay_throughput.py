@@ -2,7 +2,7 @@
 
 A coordinator's process, two of each bare stream, and this one, which holds the sites; mutual TLS on
 loopback. In each hop a site fetches a large part and delivers a large part, and the same bytes go
-both ways over two bare streams (`bare_stream.py`). The relay's times hold all that it promises:
+both ways over three bare streams (`bare_stream.py`). The relay's times hold all that it promises:
 every byte hashed by its receiver, every number finite, the file on the disk under its name.
 
 A ratio is the bare stream's time over the relay's, so 1 would mean that checking and storing cost
@@ -15,6 +15,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -78,11 +79,11 @@ def _measure(root: Path, count: int, hops_per_site: int) -> None:
     ends = len(data), hub, folders[SITES[0]]
     with (
         running(serve_study, root / "study", hub) as (coordinator, port),
-        bare_stream(Kind.PLAIN, *ends) as plain,
-        bare_stream(Kind.LEAN, *ends) as lean,
+        ExitStack() as stack,
     ):
         assert coordinator.pid is not None
-        address, bare = f"127.0.0.1:{port.recv()}", {Kind.PLAIN: plain, Kind.LEAN: lean}
+        address = f"127.0.0.1:{port.recv()}"
+        bare = {kind: stack.enter_context(bare_stream(kind, *ends)) for kind in Kind}
         table = Table(len(data), coordinator.pid)
 
         def be(site_id: str) -> None:

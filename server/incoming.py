@@ -39,6 +39,7 @@ class Incoming:
         self._lock = Lock()
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._fault: CheckpointError | None = None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -73,15 +74,13 @@ class Incoming:
                     f"bytes arrived. Announce what is sent and send the part again."
                 )
             writing = self._disk.submit(self._content.write, memoryview(content))
+            self._look_at(content)
             try:
-                self._look_at(content)
-            finally:
-                fault = writing.exception()
-                if fault is not None:
-                    self._let_go()  # what follows would lie behind a gap
-            if isinstance(fault, OSError):
-                raise _cannot_be_written(self.part, self.path, fault) from fault
-            writing.result()
+                writing.result()
+            except OSError as error:
+                self._fault = _cannot_be_written(self.part, self.path, error)
+                self._let_go()  # what follows would lie behind a gap
+                raise self._fault from error
             self._size += len(content)
 
     def finish(self) -> None:
@@ -146,6 +145,8 @@ class Incoming:
         self._check.update(chunk)
 
     def _expect_open(self) -> None:
+        if self._fault is not None:
+            raise self._fault
         if not self._is_open:
             raise ConnectionLost(
                 f"part '{self.part.name}' is being sent over another connection. "

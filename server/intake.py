@@ -1,4 +1,4 @@
-"""From a stream of chunks to the disk: one block is filled while the other is looked at and written.
+"""From a stream of chunks to the disk: one block fills while the other is looked at and written.
 
 Filling is done where the chunks arrive, while they are still in the processor's cache and so that
 their memory is free at once; a hand-over to another thread is made for a block, not for a chunk.
@@ -31,6 +31,8 @@ class Intake:
         self._incoming, self._on_bytes = incoming, on_bytes
         self._filling, self._other = Block(), Block()
         self._filling.begin(position)
+        self._position = position
+        self._turn = asyncio.Lock()  # of who sends, and of who asks how much has arrived
         self._writing: asyncio.Future[None] | None = None
 
     async def add(self, chunk: Chunk) -> None:
@@ -40,21 +42,23 @@ class Intake:
             CheckpointError: Bytes cannot be written; they may be earlier ones.
             ConnectionLost: Another connection has begun to send the same part.
         """
-        while rest := self._filling.add(chunk):
-            chunk = rest
-            await self._hand_over()
-        if self._filling.is_full:
-            await self._hand_over()
+        async with self._turn:
+            while rest := self._filling.add(chunk):
+                chunk = rest
+                await self._hand_over()
+            if self._filling.is_full:
+                await self._hand_over()
 
     async def settle(self) -> None:
-        """Write what is gathered.
+        """Write what is gathered; more may follow.
 
         Raises:
             CheckpointError: As `add`.
             ConnectionLost: As `add`.
         """
-        await self._hand_over()
-        await self._written()
+        async with self._turn:
+            await self._hand_over()
+            await self._written()
 
     async def _hand_over(self) -> None:
         await self._written()
@@ -62,7 +66,8 @@ class Intake:
         if content:
             self._writing = self._on_bytes(partial(self._incoming.write, content))
             self._filling, self._other = self._other, self._filling
-            self._filling.begin(0)
+            self._position += len(content)
+            self._filling.begin(self._position)
 
     async def _written(self) -> None:
         if self._writing is not None:

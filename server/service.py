@@ -57,6 +57,7 @@ class Service(wire_grpc.RelayServiceServicer):
         self._relay, self._presence, self._leases = study.relay, study.presence, study.leases
         self._on_study = study.run
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
+        self._intakes: dict[str, Intake] = {}
         self._byte_threads = ThreadPoolExecutor(2, thread_name_prefix="bytes")
 
     def close(self) -> None:
@@ -147,6 +148,9 @@ class Service(wire_grpc.RelayServiceServicer):
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.OfferResponse(is_stored=True)
             await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
+            if (sent := self._intakes.get(awaited.part.digest)) is not None:
+                with suppress(WardroundError):  # told to who sends
+                    await sent.settle()
             return wire.OfferResponse(offset=self._store.arrived(awaited.part))
 
     async def Deliver(  # type: ignore[override]  # framed by `frames`
@@ -166,11 +170,14 @@ class Service(wire_grpc.RelayServiceServicer):
             incoming = await self._on_bytes(
                 partial(self._store.receive, awaited.part, header.offset, check=check)
             )
+            intake = Intake(incoming, header.offset, self._on_bytes)
+            self._intakes[awaited.part.digest] = intake
             try:
-                intake = Intake(incoming, header.offset, self._on_bytes)
                 await self._take_in(request_iterator, intake)
                 await self._on_bytes(partial(self._store.adopt, incoming))
             finally:
+                if self._intakes.get(awaited.part.digest) is intake:
+                    del self._intakes[awaited.part.digest]
                 incoming.close()
                 return_freed_memory()
             return wire.DeliverResponse()

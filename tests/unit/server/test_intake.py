@@ -106,3 +106,21 @@ def test_who_is_cut_off_while_waiting_still_has_what_came_written() -> None:
 
     asyncio.run(cut_off())
     assert disk.written == 2 * chunk
+
+
+def test_what_is_gathered_is_written_for_who_asks_and_more_may_follow() -> None:
+    disk = _Disk()
+    disk.may_go_on.set()
+
+    async def ask_between() -> None:
+        with ThreadPoolExecutor(2) as threads:
+            loop = asyncio.get_running_loop()
+            intake = Intake(disk, 0, lambda act: loop.run_in_executor(threads, act))
+            await intake.add(BYTES[:1000])
+            await intake.settle()
+            assert disk.written == BYTES[:1000]
+            await intake.add(BYTES[1000 : GATHERED_BYTES + 1000])
+            await intake.settle()
+
+    asyncio.run(ask_between())
+    assert disk.written == BYTES[: GATHERED_BYTES + 1000]

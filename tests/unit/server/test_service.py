@@ -1,7 +1,6 @@
 """What a caller is told when something breaks inside; no network."""
 
 import asyncio
-import threading
 from datetime import UTC, datetime, timedelta
 
 import grpc
