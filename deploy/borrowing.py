@@ -32,9 +32,8 @@ def expect_no_borrowing(plan: StudyPlan) -> None:
         PlanError: It trains on cases of other sites.
     """
     from wardround.site_client.learning.methods import find_method
-    from wardround.site_client.learning.methods.method import ReplaySource
 
-    if find_method(plan.method.name).replay in (ReplaySource.POOLED, ReplaySource.EXEMPLARS):
+    if find_method(plan.method.name).keeps_real_cases:
         raise PlanError(
             f"method.name is '{plan.method.name}', which trains on cases of other sites; those "
             f"never leave a site. Use wardround simulate --engine in-process for it, or another "

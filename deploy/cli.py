@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from wardround.deploy import (
+    cli_audit,
     cli_authority,
     cli_data,
     cli_flower,
@@ -44,7 +45,7 @@ app = typer.Typer(
         "`wardround simulate study.toml --out out/my-study` runs it\n\n"
         "Exit status: 0 done, 2 wrong usage, 3 plan, 4 data, 5 checkpoint, 6 refused to leave a "
         "site, 7 message, 8 journal, 9 training, 10 identity, 11 connection lost, "
-        "130 interrupted."
+        "12 audit trail, 13 not permitted by the site, 130 interrupted."
     ),
 )
 app.add_typer(cli_data.app, name="data")
@@ -54,6 +55,7 @@ app.add_typer(cli_relay.coordinator_app, name="coordinator")
 app.add_typer(cli_identity.site, name="site")
 app.add_typer(cli_flower.flower_app, name="flower")
 app.add_typer(cli_authority.app, name="ca")
+app.add_typer(cli_audit.app, name="audit")
 app.command()(cli_identity.doctor)
 
 

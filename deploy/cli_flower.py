@@ -70,7 +70,7 @@ def site(
     name: Annotated[str, typer.Option("--site", help="This site's name in the plan.")],
     data: Annotated[Path, typer.Option(help="Folder with this site's cases.")],
     workspace: Annotated[
-        Path, typer.Option(help="Folder for the audit file and for what was finished.")
+        Path, typer.Option(help="Folder for the audit trail and for what was finished.")
     ],
     credentials: Annotated[
         Path, typer.Option(help="Folder with this site's ca.crt, own.crt and own.key.")

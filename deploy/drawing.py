@@ -15,7 +15,8 @@ from wardround.deploy.report_page import Example, Gallery, Pictures
 from wardround.server.state import StudyState
 from wardround.server.store import ArtefactStore
 from wardround.shared import seeds
-from wardround.shared.checkpoint import PROMPT, verified
+from wardround.shared.checkpoint import PROMPT, judged_part, verified
+from wardround.shared.messages import CheckpointRef
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
@@ -54,7 +55,7 @@ def draw(
     }
     return Pictures(
         galleries=_galleries(plan, parts, sites, is_mock=is_mock),
-        examples=_examples(plan, parts, sites) if is_mock else (),
+        examples=_examples(plan, state.checkpoint, parts, sites) if is_mock else (),
         sites_are_mock=is_mock,
     )
 
@@ -142,12 +143,15 @@ def _real_row(cases: Sequence[Case], task: Task, *, is_volume: bool) -> tuple[by
 
 
 def _examples(
-    plan: StudyPlan, parts: Mapping[str, bytes], sites: Mapping[str, SiteData]
+    plan: StudyPlan,
+    checkpoint: CheckpointRef,
+    parts: Mapping[str, bytes],
+    sites: Mapping[str, SiteData],
 ) -> tuple[Example, ...]:
     segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
-    fill_network(segmenter, parts["segmenter"])
     examples = []
     for site_id in plan.sites:
+        fill_network(segmenter, parts[judged_part(checkpoint, plan, site_id).name])
         for case in sites[site_id].heldout[:EXAMPLES]:
             predicted = segment(segmenter, case, plan.task)
             scores = score_case(predicted, case, len(plan.task.classes))

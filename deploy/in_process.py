@@ -62,6 +62,9 @@ class _RelayLink:
         self._relay = relay
         self._site_id = site_id
 
+    def trail_head(self) -> bytes:
+        return self._relay.trail_head()
+
     def fetch(self, part: PartRef) -> Iterator[bytes]:
         return self._relay.fetch(self._site_id, part)
 

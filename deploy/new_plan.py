@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ def propose(sites: Sequence[Found], out: Path, *, dims: Dims | None, side: int |
             "classes": _classes(sites),
             "working_size": size,
         },
-        **_training(chosen),
+        **_training(chosen, prod(size)),
         "simulation": _simulation(sites, out),
     }
     plan = plans.parse(content, origin=str(out))
@@ -179,9 +180,12 @@ def _class_name(name: str) -> str:
     return re.sub(r"[^\w -]", "-", name)[:32] or "class"
 
 
-def _training(dims: Dims) -> dict[str, Any]:
+def _training(dims: Dims, pixels: int) -> dict[str, Any]:
     if dims != "3d":
-        return {}
+        # A prompt of the usual size could hold a picture as small as that.
+        most = pixels // (4 * plans.Denoiser().prompt_tokens)
+        is_small = most < plans.Denoiser().prompt_width
+        return {"denoiser": {"prompt_width": most // 8 * 8}} if is_small else {}
     # A volume holds what dozens of slices do, so fewer of them make a step.
     return {
         "segmenter": {"features": [8, 16, 32, 64], "batch_size": 4},

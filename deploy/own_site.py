@@ -44,7 +44,7 @@ def open_site(
         plan: The plan that was approved here.
         site_id: The site's name.
         data: Folder with its cases.
-        workspace: Folder for its audit file and its memo.
+        workspace: Folder for its audit trail and its memo.
         memo: Where finished phases are kept; `workspace`/memo where left out.
 
     Raises:
@@ -75,7 +75,7 @@ def run_site(
         plan: The plan that was approved here.
         site_id: The site's name.
         data: Folder with its cases.
-        workspace: Folder for its audit file and its memo.
+        workspace: Folder for its audit trail and its memo.
         credentials: Its own.
         coordinator: HOST:PORT of the coordinator.
         memo: Where finished phases are kept; `workspace`/memo where left out.

@@ -44,6 +44,7 @@ from wardround.shared.messages import Metric, Progress
 from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
 from wardround.shared.study_api import Standing
+from wardround.shared.trail import AUDIT
 from wardround.site_client.data.cases import SiteData, load_site
 from wardround.site_client.data.mock import write_mock_sites
 from wardround.site_client.data.mock.habits import MOCK_SITES
@@ -57,6 +58,7 @@ MOCK_SEED = 0
 _MARKS = (
     JOURNAL,
     CHECKPOINTS,
+    AUDIT,
     "sites",
     loopback.LOGS,
     PLAN,

@@ -5,6 +5,7 @@ checkpoint that was ordered. A repeated message counts if it equals the first.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
 from wardround.shared import checkpoint
@@ -121,7 +122,7 @@ def is_evaluated(state: StudyState, sender: str, report: EvaluationReport) -> bo
     before = state.evaluations.get((report.visit, report.site_id))
     if before is None or report.site_id != sender:
         return False
-    if before != report:
+    if replace(before, trail=None) != replace(report, trail=None):
         raise _contradiction(sender, f"evaluation of visit {report.visit}")
     return True
 
@@ -146,6 +147,11 @@ def verify_evaluation(
             f"{list(plan.task.classes)}. Both sides must run the same plan."
         )
     expect_suppressed(plan, report.site_id, report.num_cases)
+    for score in report.classes:
+        if score.num_undefined is not None:
+            defined = (report.num_cases or 0) - score.num_undefined
+            for count in (score.num_undefined, defined):
+                expect_suppressed(plan, report.site_id, count or None)
     for earlier in state.evaluations.values():
         if earlier.site_id == report.site_id and earlier.data_digest != report.data_digest:
             raise WireError(

@@ -13,6 +13,7 @@ from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest, ref_of
 from wardround.shared.errors import JournalError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointRef,
     ClassScore,
     EvaluationReport,
@@ -310,6 +311,7 @@ def _visit_report_json(report: VisitReport) -> dict[str, Any]:
         "num_train": report.num_train,
         "metrics": {metric.value: value for metric, value in report.metrics.items()},
         "phase_seconds": {phase.value: value for phase, value in report.phase_seconds.items()},
+        **_trail_json(report.trail),
     }
 
 
@@ -320,6 +322,7 @@ def _visit_report(content: Any) -> VisitReport:
         num_train=content["num_train"],
         metrics={Metric(name): value for name, value in content["metrics"].items()},
         phase_seconds={Phase(name): value for name, value in content["phase_seconds"].items()},
+        trail=_trail(content),
     )
 
 
@@ -340,6 +343,7 @@ def _evaluation_report_json(report: EvaluationReport) -> dict[str, Any]:
             for score in report.classes
         ],
         "data_digest": report.data_digest,
+        **_trail_json(report.trail),
     }
 
 
@@ -351,4 +355,17 @@ def _evaluation_report(content: Any) -> EvaluationReport:
         num_cases=content["num_cases"],
         classes=tuple(ClassScore(**score) for score in content["classes"]),
         data_digest=content["data_digest"],
+        trail=_trail(content),
     )
+
+
+def _trail_json(anchor: Anchor | None) -> dict[str, list[Any]]:
+    # Left out where there is none, as in every journal of release 0.2 and before.
+    return {} if anchor is None else {"trail": [anchor.seq, anchor.digest]}
+
+
+def _trail(content: Any) -> Anchor | None:
+    if "trail" not in content:
+        return None
+    seq, digest = content["trail"]
+    return Anchor(seq=seq, digest=digest)

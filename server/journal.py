@@ -51,7 +51,7 @@ class Journal:
             os.close(self._file)
             raise
         self._events = list(lines.events)
-        self._last_check = lines.last_check
+        self._checks = list(lines.checks)
         self._size_bytes = lines.size_bytes
         self._is_open = True
 
@@ -59,6 +59,11 @@ class Journal:
     def events(self) -> tuple[Event, ...]:
         """Return every event, oldest first."""
         return tuple(self._events)
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Return the check sum of each event's line."""
+        return tuple(self._checks)
 
     def append(self, event: Event) -> None:
         """Add an event; when this returns, it is on the disk.
@@ -68,7 +73,8 @@ class Journal:
         """
         if not self._is_open:
             raise JournalError(f"journal '{self.path}' is closed. Open it again to append.")
-        line, check = _line(len(self._events) + 1, self._clock(), self._last_check, event)
+        previous = self._checks[-1] if self._checks else NO_LINE
+        line, check = _line(len(self._events) + 1, self._clock(), previous, event)
         try:
             _write_all(self._file, line)
             os.fsync(self._file)
@@ -79,7 +85,7 @@ class Journal:
                 f"Make room on the disk and resume the study."
             ) from error
         self._events.append(event)
-        self._last_check = check
+        self._checks.append(check)
         self._size_bytes += len(line)
 
     def close(self) -> None:
@@ -126,12 +132,13 @@ def read_events(path: Path) -> tuple[Event, ...]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lines:
     events: tuple[Event, ...]
-    last_check: str
+    checks: tuple[str, ...]
     size_bytes: int  # up to the end of the last whole line
 
 
 def _read(path: Path, data: bytes) -> _Lines:
     read: list[Event] = []
+    checks: list[str] = []
     previous, start = NO_LINE, 0
     while start < len(data):
         end = data.find(b"\n", start) + 1
@@ -147,7 +154,8 @@ def _read(path: Path, data: bytes) -> _Lines:
         except JournalError as error:
             raise _faulty(path, len(read) + 1, str(error)) from error
         previous, start = content["check"], end
-    return _Lines(events=tuple(read), last_check=previous, size_bytes=start)
+        checks.append(previous)
+    return _Lines(events=tuple(read), checks=tuple(checks), size_bytes=start)
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from wardround.server.leases import Leases
 from wardround.server.presence import Presence
 from wardround.server.relay import Relay
 from wardround.server.study_status import status_of
-from wardround.shared.errors import JournalError
+from wardround.shared.errors import JournalError, TrailError
 from wardround.shared.messages import Progress
 from wardround.shared.study_api import Change, StudyStatus
 
@@ -53,8 +53,8 @@ class LiveStudy:
         self.moved_on = Bell()  # the state changed
         self.news = Bell()  # the state, somebody's presence or the progress changed
         self.complete = asyncio.Event()  # the study has ended
-        self.ended = asyncio.Event()  # and every site was told, or the journal failed
-        self.failure: JournalError | None = None
+        self.ended = asyncio.Event()  # and every site was told, or journal or trail failed
+        self.failure: JournalError | TrailError | None = None
         self._progress: Progress | None = None
         self._told: set[str] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
@@ -92,8 +92,8 @@ class LiveStudy:
         """Keep what a site said last."""
         self._progress = progress
 
-    def fail(self, error: JournalError) -> None:
-        """End the serving: nothing more can be journalled."""
+    def fail(self, error: JournalError | TrailError) -> None:
+        """End the serving: nothing more can be written down."""
         self.failure = error
         self.ended.set()
 
@@ -115,7 +115,7 @@ class LiveStudy:
             while state is not self.relay.state:
                 state = self.relay.state
                 await self.alter(self._note_absent)
-        except JournalError as error:
+        except (JournalError, TrailError) as error:
             self.fail(error)
 
     def status(self) -> StudyStatus:

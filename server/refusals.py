@@ -14,6 +14,7 @@ from wardround.shared.errors import (
     IdentityError,
     JournalError,
     StaleLease,
+    TrailError,
     UsageError,
     WardroundError,
     WireError,
@@ -30,7 +31,9 @@ _CODES: Mapping[type[WardroundError], grpc.StatusCode] = {
     WireError: grpc.StatusCode.INVALID_ARGUMENT,
     CheckpointError: grpc.StatusCode.DATA_LOSS,
     ConnectionLost: grpc.StatusCode.UNAVAILABLE,
-    JournalError: grpc.StatusCode.UNAVAILABLE,  # sites wait until the coordinator is mended
+    # Sites wait until the coordinator is mended.
+    JournalError: grpc.StatusCode.UNAVAILABLE,
+    TrailError: grpc.StatusCode.UNAVAILABLE,
     WardroundError: grpc.StatusCode.INTERNAL,
 }
 
@@ -39,12 +42,12 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def told(context: Context, caller: Identity, study: LiveStudy) -> AsyncIterator[None]:
-    """Tell the caller of an error as a status; one of the journal ends the serving."""
+    """Tell the caller of an error as a status; one of journal or trail ends the serving."""
     try:
         yield
     except WardroundError as error:
         log.warning("refused %s '%s': %s", caller.role, caller.name, error)
-        if isinstance(error, JournalError):
+        if isinstance(error, JournalError | TrailError):
             study.fail(error)
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         await context.abort(code, str(error)[:MAX_CHARACTERS])

@@ -23,6 +23,7 @@ from wardround.server.state import (
     next_action,
 )
 from wardround.server.store import ArtefactStore
+from wardround.server.trail_of_journal import TrailOfJournal
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Chunk, Manifest
@@ -31,6 +32,7 @@ from wardround.shared.messages import PartRef, Progress, TensorSpec
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
 from wardround.shared.tensor_check import TensorCheck
+from wardround.shared.trail import Trail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +56,19 @@ class Relay:
     Args:
         journal: Open for appending; the state is the fold over its events.
         store: Where the parts of checkpoints lie.
+        trail: The coordinator's audit trail, which is brought up to the journal.
         on_progress: Is told what sites report while they work; none of it is journalled.
 
     Raises:
         JournalError: The journal's events contradict each other.
+        TrailError: The trail is broken, or tells of another journal.
     """
 
     def __init__(
         self,
         journal: Journal,
         store: ArtefactStore,
+        trail: Trail,
         *,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -72,6 +77,7 @@ class Relay:
         self._on_progress = on_progress
         self._state = fold(journal.events)
         self._plan = None if self._state is None else _plan_of(self._state)
+        self._trail = TrailOfJournal(trail, journal)
 
     @property
     def has_study(self) -> bool:
@@ -213,6 +219,10 @@ class Relay:
         """Declare the study complete where nothing is left to do in it."""
         if may_begin(self.state) and isinstance(next_action(self.state), Complete):
             self._happened(events.StudyCompleted(checkpoint=self.state.checkpoint.digest))
+
+    def trail_head(self) -> bytes:
+        """Return the encoded head of the coordinator's audit trail, which goes with an order."""
+        return codec.encode(self._trail.head())
 
     def fetch(self, site_id: str, part: PartRef) -> Iterator[bytes]:
         """Yield the bytes of a part of the checkpoint that `site_id` is to work on.
@@ -357,6 +367,7 @@ class Relay:
         state = apply(self._state, event)
         self._journal.append(event)
         self._state = state
+        self._trail.catch_up()
 
 
 def _not_ordered(site_id: str, what: str) -> WireError:

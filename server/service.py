@@ -241,6 +241,7 @@ class Service(wire_grpc.RelayServiceServicer):
             kind=wire.ORDER_KIND_VISIT if is_visit else wire.ORDER_KIND_EVALUATION,
             token=self._leases.grant(order).token,
             order=order.data,
+            trail=self._relay.trail_head(),
         )
 
     def _awaited(

@@ -239,8 +239,10 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
 
 
 def same_commit(first: VisitReport, second: VisitReport) -> bool:
-    """Return whether two reports tell of the same commit: all but the timings are equal."""
-    return replace(first, phase_seconds={}) == replace(second, phase_seconds={})
+    """Return whether two reports tell of the same commit: all but timings and trail are equal."""
+    return replace(first, phase_seconds={}, trail=None) == replace(
+        second, phase_seconds={}, trail=None
+    )
 
 
 def _created(state: StudyState | None, event: StudyCreated) -> StudyState:

@@ -1,4 +1,7 @@
-"""The folder of one study at the coordinator: `journal` and `checkpoints/`, held by one process."""
+"""The folder of one study at the coordinator, held by one process.
+
+It holds `journal`, `checkpoints/` and the coordinator's audit trail, `audit/`.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,10 +11,13 @@ from wardround.server.journal import Journal
 from wardround.server.relay import Relay
 from wardround.server.store import ArtefactStore
 from wardround.shared.errors import JournalError
+from wardround.shared.identity import Role, uri_of
 from wardround.shared.messages import Progress
+from wardround.shared.trail import AUDIT, Trail
 
 JOURNAL = "journal"
 CHECKPOINTS = "checkpoints"
+COORDINATOR = "coordinator"  # the role's name, in whatever certificate it is played
 
 
 @contextmanager
@@ -29,11 +35,13 @@ def hold(
 
     Raises:
         JournalError: The journal is faulty or in use.
+        TrailError: The audit trail is broken, or tells of another journal.
     """
     with Journal(directory / JOURNAL) as journal:
         store = ArtefactStore(directory / CHECKPOINTS)
         store.sweep()
-        yield Relay(journal, store, on_progress=on_progress), store
+        trail = Trail(directory / AUDIT, holder=uri_of(Role.COORDINATOR, COORDINATOR))
+        yield Relay(journal, store, trail, on_progress=on_progress), store
 
 
 def expect_study(directory: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
+from wardround.shared.plan import PER_SITE, StudyPlan
 
 Chunk = bytes | memoryview
 
@@ -36,6 +37,8 @@ ITEM_BYTES: Mapping[str, int] = {
     "U8": 1,
     "BOOL": 1,
 }
+_DTYPE_ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "I16", "I8", "U8", "BOOL")
+_ENTRY = ["dtype", "shape", "data_offsets"]
 _LENGTH_BYTES = 8
 _PADDING = 8
 
@@ -101,6 +104,17 @@ class Manifest:
     def digest(self) -> str:
         """Return the SHA-256 of the manifest's canonical JSON."""
         return hashlib.sha256(_canonical(self.to_json())).hexdigest()
+
+
+def judged_part(checkpoint: CheckpointRef, plan: StudyPlan, site_id: str) -> PartRef:
+    """Return the part of a checkpoint that a site scores.
+
+    It is the segmenter; where the plan's method has one model per site, the one that left this site
+    if it was visited.
+    """
+    parts = {part.name: part for part in checkpoint.parts}
+    own = parts.get(LABELLER + site_id) if plan.method.name == PER_SITE else None
+    return own or parts["segmenter"]
 
 
 def digest_of(parts: Sequence[PartRef]) -> str:
@@ -239,8 +253,12 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _not_safetensors(f"its header cannot be read ({error})") from error
     bare = text.rstrip(b" ")
-    if bare != _canonical(content, sort_keys=False) or len(text) - len(bare) >= _PADDING:
+    is_padded = len(text) % _PADDING == 0 and len(text) - len(bare) < _PADDING
+    if bare != _canonical(content, sort_keys=False) or not is_padded:
         raise _not_safetensors("its header has blanks or spellings that safetensors does not write")
+    order = [(_DTYPE_ORDER.index(spec.dtype), spec.name) for spec in specs]
+    if order != sorted(order):
+        raise _not_safetensors("its tensors are not in the order that safetensors writes")
     end = 0
     for spec, (first, stop) in zip(specs, spans, strict=True):
         if first != end or stop - first != prod(spec.shape) * ITEM_BYTES[spec.dtype]:
@@ -254,7 +272,7 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[TensorSpec, ...]:
 def _declared(content: Any) -> tuple[tuple[TensorSpec, ...], list[tuple[int, int]]]:
     specs, spans = [], []
     for name, entry in content.items():
-        if set(entry) != {"dtype", "shape", "data_offsets"}:
+        if list(entry) != _ENTRY:  # in this order, as safetensors writes them
             raise ValueError(f"'{name}' is not a tensor")
         specs.append(_spec(name, entry["shape"], entry["dtype"]))
         start, stop = entry["data_offsets"]

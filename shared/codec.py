@@ -15,6 +15,7 @@ from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import WireError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointRef,
     CheckpointUpload,
     ClassScore,
@@ -28,7 +29,7 @@ from wardround.shared.messages import (
     VisitOrder,
     VisitReport,
 )
-from wardround.wire.v1 import checkpoint_pb2, order_pb2, report_pb2
+from wardround.wire.v1 import checkpoint_pb2, order_pb2, report_pb2, trail_pb2
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 _R = TypeVar("_R", bound=Record)
@@ -132,6 +133,7 @@ def decode_visit_report(data: bytes) -> VisitReport:
         num_train=record.num_train if record.HasField("num_train") else None,
         metrics=dict(metrics),
         phase_seconds=dict(seconds),
+        trail=_anchor(record),
     )
     rules.check(report)
     _same_spelling(report, data)
@@ -148,8 +150,10 @@ def decode_evaluation_report(data: bytes) -> EvaluationReport:
         num_cases=record.num_cases if record.HasField("num_cases") else None,
         classes=tuple(_class_score(score) for score in record.classes),
         data_digest=record.data_digest,
+        trail=_anchor(record),
     )
     rules.check(report)
+    _same_spelling(report, data)
     return report
 
 
@@ -164,6 +168,14 @@ def decode_manifest(data: bytes) -> Manifest:
     rules.check(manifest)
     _same_spelling(manifest, data)
     return manifest
+
+
+def decode_anchor(data: bytes) -> Anchor:
+    """Return the `Anchor` that `data` encodes, or raise `WireError`."""
+    record = _parse(trail_pb2.Anchor, data)
+    anchor = Anchor(seq=record.seq, digest=record.digest)
+    rules.check(anchor)
+    return anchor
 
 
 def _parse(kind: type[_R], data: bytes) -> _R:
@@ -223,13 +235,19 @@ def _checkpoint(record: checkpoint_pb2.CheckpointRef) -> CheckpointRef:
     return CheckpointRef(digest=record.digest, parts=tuple(parts))
 
 
+def _anchor(report: report_pb2.VisitReport | report_pb2.EvaluationReport) -> Anchor | None:
+    if not report.HasField("trail"):
+        return None
+    return Anchor(seq=report.trail.seq, digest=report.trail.digest)
+
+
 def _class_score(record: report_pb2.ClassScore) -> ClassScore:
     return ClassScore(
         class_name=record.class_name,
         dice=record.dice,
         hd95_mm=record.hd95_mm if record.HasField("hd95_mm") else None,
         asd_mm=record.asd_mm if record.HasField("asd_mm") else None,
-        num_undefined=record.num_undefined,
+        num_undefined=None if record.is_undefined_suppressed else record.num_undefined,
     )
 
 
@@ -276,6 +294,8 @@ def _record(message: rules.Message) -> Record:
             return _evaluation_report_record(message)
         case Manifest():
             return _manifest_record(message)
+        case Anchor():
+            return _anchor_record(message)
         case _:
             assert_never(message)
 
@@ -296,6 +316,7 @@ def _visit_report_record(report: VisitReport) -> report_pb2.VisitReport:
             for phase, number in _PHASES.items()
             if phase in report.phase_seconds
         ],
+        trail=None if report.trail is None else _anchor_record(report.trail),
     )
 
 
@@ -311,12 +332,18 @@ def _evaluation_report_record(report: EvaluationReport) -> report_pb2.Evaluation
                 dice=score.dice,
                 hd95_mm=score.hd95_mm,
                 asd_mm=score.asd_mm,
-                num_undefined=score.num_undefined,
+                num_undefined=score.num_undefined or 0,
+                is_undefined_suppressed=score.num_undefined is None,
             )
             for score in report.classes
         ],
         data_digest=report.data_digest,
+        trail=None if report.trail is None else _anchor_record(report.trail),
     )
+
+
+def _anchor_record(anchor: Anchor) -> trail_pb2.Anchor:
+    return trail_pb2.Anchor(seq=anchor.seq, digest=anchor.digest)
 
 
 def _checkpoint_record(ref: CheckpointRef) -> checkpoint_pb2.CheckpointRef:

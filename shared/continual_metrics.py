@@ -23,7 +23,7 @@ many sites ahead, count more); `generalizability` weighs every visit alike.
 A figure over an empty set (a single site has no earlier and no later one) is None, never 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,3 +118,10 @@ def _best(values: Matrix) -> float:
 def _mean(values: Sequence[float] | Matrix) -> float | None:
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else None
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; None where one of them is not known."""
+    listed = list(counts)
+    known = [count for count in listed if count is not None]
+    return sum(known) if len(known) == len(listed) else None

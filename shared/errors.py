@@ -10,7 +10,9 @@
     |- JournalError               8  the study's journal cannot be read or does not fit the plan
     |- TrainingError              9  learning went wrong (a loss that is not finite, an empty batch)
     |- IdentityError             10  a certificate is missing, not valid, or of the wrong role
-    '- ConnectionLost            11  the other end cannot be reached
+    |- ConnectionLost            11  the other end cannot be reached
+    |- TrailError                12  an audit trail is broken or cannot be written
+    '- NotPermitted              13  this site's staff or policy does not permit it
 
 A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files
 and keys; it never holds tensor contents.
@@ -85,3 +87,15 @@ class ConnectionLost(WardroundError):
     """The other end cannot be reached, or stopped answering; trying again may help."""
 
     exit_status = 11
+
+
+class TrailError(WardroundError):
+    """An audit trail is broken, or cannot be written; the message names the first bad line."""
+
+    exit_status = 12
+
+
+class NotPermitted(WardroundError):
+    """This site's staff did not approve it, or the site's policy stands against it."""
+
+    exit_status = 13

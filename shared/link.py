@@ -14,6 +14,13 @@ from wardround.shared.messages import PartRef
 class CoordinatorLink(Protocol):
     """What a site is given to talk through, bound to that site's identity."""
 
+    def trail_head(self) -> bytes:
+        """Return the encoded `Anchor` that came with the order: the coordinator's trail's head.
+
+        Empty where the coordinator sent none.
+        """
+        ...
+
     def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part of the ordered checkpoint in chunks of at most 1 MiB.
 

@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from wardround.shared.checkpoint import ITEM_BYTES, LABELLER, PROMPT, Manifest, digest_of
 from wardround.shared.errors import WireError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointRef,
     CheckpointUpload,
     ClassScore,
@@ -35,6 +36,7 @@ Message = (
     | VisitReport
     | EvaluationReport
     | Manifest
+    | Anchor
 )
 
 MAX_SITES = 64
@@ -43,6 +45,10 @@ MAX_AXES = 8
 MAX_CLASSES = 16
 MAX_COUNT = 2**31 - 1
 MAX_SIZE_BYTES = 2**48
+MAX_LINES = 2**48  # of an audit trail
+MAX_LOSS = 1e9  # a loss beyond it has diverged
+MAX_DISTANCE_MM = 1e5  # no organ and no picture is longer
+MAX_SECONDS = 1e9
 _FIXED_PARTS = ("segmenter", "denoiser", "method")
 _SITE = r"[a-z][a-z0-9-]{0,31}"
 SITE_ID = re.compile(_SITE)
@@ -79,6 +85,8 @@ def check(message: Message) -> None:
             _check_evaluation_report(message)
         case Manifest():
             _check_manifest(message)
+        case Anchor():
+            _check_anchor(message)
         case _:
             assert_never(message)
 
@@ -117,7 +125,9 @@ def _check_visit_report(report: VisitReport) -> None:
         _number(metric.value, value, *_range(metric))
     for phase, seconds in report.phase_seconds.items():
         _member("phase_seconds", phase, Phase)
-        _number(f"seconds of {phase.value}", seconds, 0, math.inf)
+        _number(f"seconds of {phase.value}", seconds, 0, MAX_SECONDS)
+    if report.trail is not None:
+        _check_anchor(report.trail)
 
 
 def _range(metric: Metric) -> tuple[float, float]:
@@ -126,7 +136,7 @@ def _range(metric: Metric) -> tuple[float, float]:
     if metric in _COSINES:
         # Rounding in float32 lets a cosine of equal gradients pass 1 by a little.
         return -1.001, 1.001
-    return (0, math.inf) if metric is Metric.REPLAYED_PAIRS else (-math.inf, math.inf)
+    return (0, MAX_COUNT) if metric is Metric.REPLAYED_PAIRS else (0, MAX_LOSS)
 
 
 def _check_evaluation_report(report: EvaluationReport) -> None:
@@ -139,6 +149,13 @@ def _check_evaluation_report(report: EvaluationReport) -> None:
         _check_class_score(score)
     _distinct("class_name", [score.class_name for score in report.classes])
     _text("data_digest", report.data_digest, DIGEST)
+    if report.trail is not None:
+        _check_anchor(report.trail)
+
+
+def _check_anchor(anchor: Anchor) -> None:
+    _integer("trail.seq", anchor.seq, 1, MAX_LINES)
+    _text("trail.digest", anchor.digest, DIGEST)
 
 
 def _check_class_score(score: ClassScore) -> None:
@@ -146,8 +163,9 @@ def _check_class_score(score: ClassScore) -> None:
     _number("dice", score.dice, 0, 1)
     for field, value in (("hd95_mm", score.hd95_mm), ("asd_mm", score.asd_mm)):
         if value is not None:
-            _number(field, value, 0, math.inf)
-    _integer("num_undefined", score.num_undefined, 0, MAX_COUNT)
+            _number(field, value, 0, MAX_DISTANCE_MM)
+    if score.num_undefined is not None:
+        _integer("num_undefined", score.num_undefined, 0, MAX_COUNT)
 
 
 def _check_manifest(manifest: Manifest) -> None:

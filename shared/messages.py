@@ -61,6 +61,14 @@ class CheckpointRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """The head of an audit trail: the number of its last line and the SHA-256 of that line."""
+
+    seq: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitOrder:
     """Coordinator to site: make visit `visit` (from 1) starting from `parent`."""
 
@@ -112,6 +120,7 @@ class VisitReport:
     num_train: int | None  # None where suppressed (below the plan's min_count)
     metrics: Mapping[Metric, float]
     phase_seconds: Mapping[Phase, float]
+    trail: Anchor | None = None  # the egress guard puts it in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +128,14 @@ class ClassScore:
     """Means over the held-out cases of one site for one class.
 
     Surface distances are means over the cases where they are defined (both masks non-empty); None
-    where no case is. `num_undefined` counts the others.
+    where no case is. `num_undefined` counts the others; None where suppressed.
     """
 
     class_name: str
     dice: float
     hd95_mm: float | None
     asd_mm: float | None
-    num_undefined: int
+    num_undefined: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +148,7 @@ class EvaluationReport:
     num_cases: int | None  # None where suppressed
     classes: tuple[ClassScore, ...]
     data_digest: str  # SHA-256 over the site's held-out cases, keyed by the plan digest
+    trail: Anchor | None = None  # the egress guard puts it in
 
     @property
     def dice(self) -> float:

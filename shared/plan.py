@@ -9,6 +9,7 @@ approves.
 import hashlib
 import json
 import tomllib
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
+from wardround.shared.plan_override import apply_override
 
+PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
@@ -174,7 +177,19 @@ class Replay(_Section):
 class Method(_Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""
 
-    name: Literal["finetune", "joint", "exemplar-replay", "diffusion-replay", "smd"] = "smd"
+    name: Literal[
+        "finetune",
+        "joint",
+        "per-site",
+        "bigaug",
+        "ewc",
+        "mas",
+        "si",
+        "lwf",
+        "exemplar-replay",
+        "diffusion-replay",
+        "smd",
+    ] = "smd"
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="length of the look-ahead step"
     )
@@ -188,7 +203,16 @@ class Method(_Section):
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="norm to which gradients are clipped"
     )
-    exemplars: Count = Field(5, description="exemplar-replay: real cases kept of each earlier site")
+    exemplars: Count = Field(
+        5, description="methods that keep exemplars: real cases kept of each earlier site"
+    )
+    ewc: Weight = Field(1e4, description="ewc: weight of the penalty")
+    ewc_decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="ewc: share of the Fisher information of earlier sites that is kept"
+    )
+    mas: Weight = Field(1.0, description="mas: weight of the penalty")
+    si: Weight = Field(1.0, description="si: weight of the penalty")
+    lwf: Weight = Field(1.0, description="lwf: weight of the distillation")
 
 
 class Compute(_Section):
@@ -208,6 +232,11 @@ class Release(_Section):
     byte_budget: Count = Field(256 * 2**20, description="bytes of checkpoint a visit may release")
     min_count: Annotated[int, Field(ge=1)] = Field(
         3, description="case counts below this are suppressed"
+    )
+    prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0,
+        description="most bytes of a site's prompt, in images of the working size with 8 bits a "
+        "pixel and channel",
     )
 
 
@@ -288,6 +317,15 @@ class StudyPlan(_Section):
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
+        prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
+        images = prompt_bytes / (self.task.channels * prod(self.task.working_size))
+        if images > self.release.prompt_images:
+            raise ValueError(
+                f"a site's prompt has {prompt_bytes} bytes (4 x denoiser.prompt_tokens x "
+                f"denoiser.prompt_width), which could hold {images:.3g} images of working_size "
+                f"{list(self.task.working_size)}; release.prompt_images allows "
+                f"{self.release.prompt_images:g}. Make the prompt smaller"
+            )
         if any(width % 16 for width in self.denoiser.channels):
             raise ValueError(
                 f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}"
@@ -328,7 +366,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> StudyPlan:
             f"study file '{path}' is not valid TOML: {error}. Mend that line."
         ) from error
     for override in overrides:
-        _apply_override(content, override)
+        apply_override(content, override)
     return parse(content, origin=str(path))
 
 
@@ -353,25 +391,3 @@ def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
     except ValidationError as error:
         lines = plan_faults.describe(StudyPlan, content, error)
         raise PlanError(f"plan '{origin}' is not valid:\n  " + "\n  ".join(lines)) from error
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise PlanError(
-            f"override '{override}' is not KEY=VALUE. "
-            f"Write for example seed=3 or method.name=finetune."
-        )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    table = content
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise PlanError(
-                f"override '{override}': '{part}' is a value, not a table. Name a key of a table."
-            )
-    table[path[-1]] = value

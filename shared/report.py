@@ -64,7 +64,7 @@ class ClassSurface(_Part):
     dice: Dice
     hd95_mm: Length | None = Field(description="null where no case has both masks")
     asd_mm: Length | None
-    num_undefined: Whole = Field(description="cases in which a mask was empty")
+    num_undefined: Whole | None = Field(description="cases with an empty mask; null: suppressed")
 
 
 class SurfaceCell(_Part):
@@ -77,7 +77,7 @@ class SurfaceCell(_Part):
         description="95th percentile Hausdorff distance, millimetres (pixels for PNG images)"
     )
     asd_mm: Length | None = Field(description="average symmetric surface distance, likewise")
-    num_undefined: Whole = Field(description="undefined cases, summed over the classes")
+    num_undefined: Whole | None = Field(description="over all classes; null: one is suppressed")
     classes: tuple[ClassSurface, ...]
 
 
@@ -334,7 +334,7 @@ def _surface(cell: EvaluationReport) -> SurfaceCell:
         num_cases=cell.num_cases,
         hd95_mm=_mean([score.hd95_mm for score in cell.classes]),
         asd_mm=_mean([score.asd_mm for score in cell.classes]),
-        num_undefined=sum(score.num_undefined for score in cell.classes),
+        num_undefined=continual_metrics.total(score.num_undefined for score in cell.classes),
         classes=tuple(
             ClassSurface(
                 name=score.class_name,

@@ -155,6 +155,7 @@ class Lease:
         self._coordinator = coordinator
         self._order = (answer.kind, answer.order)
         self.token = answer.token
+        self.trail_head = answer.trail
 
     def renew(self) -> None:
         """Ask whether the same order is still due, as after the coordinator was started anew.
@@ -267,6 +268,10 @@ class RelayLink:
         self._connection = coordinator.connection
         self._lease, self._heart = lease, heart
         self._deliver = deliver
+
+    def trail_head(self) -> bytes:
+        """Return what came beside the order."""
+        return self._lease.trail_head
 
     def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part, going on where a connection broke."""

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,13 +11,16 @@ import torch
 from wardround.shared import codec
 from wardround.shared.checkpoint import (
     Manifest,
+    judged_part,
     ref_of,
     verified,
     verify_header,
     verify_parts,
 )
+from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     EvaluationReport,
     PartRef,
@@ -25,12 +29,17 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
+from wardround.shared.trail import AUDIT, Trail
 from wardround.site_client.data.cases import SiteData, digest_of
+from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
 from wardround.site_client.memo import Memo
+from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.privacy.image_search import ImageSearch
+from wardround.site_client.privacy.policy import SitePolicy
 from wardround.site_client.visit import Visit
 
 PROGRESS_LINES = 50
@@ -43,7 +52,8 @@ class Site:
         plan: The plan this site approved.
         data: Its cases.
         manifest: What a checkpoint of the study may hold.
-        workspace: Folder for the audit file and the memo; made where it is missing.
+        workspace: Folder for the audit trail and the memo; made where it is missing.
+        policy: What the site demands beyond the plan.
         borrowed: Other sites' cases; a simulation hands them to methods that keep real cases.
         memo: Where finished phases are kept; `workspace`/memo where left out.
     """
@@ -55,16 +65,17 @@ class Site:
         manifest: Manifest,
         *,
         workspace: Path,
+        policy: SitePolicy = SitePolicy(),  # noqa: B008 - frozen
         borrowed: Mapping[str, SiteData] | None = None,
         memo: Path | None = None,
     ) -> None:
+        policy.expect_enough_cases(data.site_id, len(data.train) + len(data.heldout))
         workspace.mkdir(parents=True, exist_ok=True)
         self.plan, self.data, self.manifest = plan, data, manifest
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
-        self.guard = EgressGuard(
-            plan, manifest, site_id=data.site_id, audit=workspace / "egress.jsonl"
-        )
+        trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.guard = EgressGuard(plan, manifest, site_id=data.site_id, trail=trail, policy=policy)
 
     def visit(self, order: bytes, link: CoordinatorLink) -> None:
         """Carry out an encoded `VisitOrder` and commit.
@@ -73,7 +84,7 @@ class Site:
             WardroundError: Whatever stopped it; nothing was committed.
         """
         message = codec.decode_visit_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
@@ -84,6 +95,9 @@ class Site:
         parent = {part.name: fetched[part.digest] for part in message.parent.parts}
         for name, data in parent.items():
             verify_header(name, data, expected[name])
+        self.guard.look_into_parts(
+            ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
+        )
         self._prepare_torch()
         visit = Visit(
             order=message,
@@ -124,9 +138,9 @@ class Site:
             WardroundError: Whatever stopped it; nothing was reported.
         """
         message = codec.decode_evaluation_order(order)
-        self.guard.begin(message)
+        self.guard.begin(message, _anchor_of(link))
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
-        (part,) = (part for part in message.checkpoint.parts if part.name == "segmenter")
+        part = judged_part(message.checkpoint, self.plan, self.data.site_id)
         data = _fetch(link, part)
         verify_header("segmenter", data, self.manifest.parts["segmenter"])
         self._prepare_torch()
@@ -146,6 +160,13 @@ class Site:
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))
+
+    @cached_property
+    def _own_images(self) -> ImageSearch:
+        """Return all images of this site, ready to be looked for in what leaves."""
+        cases = (*self.data.train, *self.data.heldout)
+        samples = [to_samples(case, self.plan.task).images_NCX.numpy() for case in cases]
+        return ImageSearch([case.image_CHWD for case in cases], samples)
 
     def _heldout_digest(self) -> str:
         """Return what names the held-out cases within this study and means nothing outside it."""
@@ -182,6 +203,11 @@ class _Watch:
                 )
             )
         )
+
+
+def _anchor_of(link: CoordinatorLink) -> Anchor | None:
+    head = link.trail_head()
+    return codec.decode_anchor(head) if head else None
 
 
 def _fetch(link: CoordinatorLink, part: PartRef) -> bytes:

@@ -22,13 +22,14 @@ from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
 from wardround.site_client.learning.diffusion import Remembered, draw_pairs, train_denoiser
+from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.inference import (
     evaluate,
     mirrored_probabilities,
     probabilities,
 )
 from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.methods.method import ReplaySource
+from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
 from wardround.site_client.learning.pools import case_pool, exemplar_pool
 from wardround.site_client.learning.segmenter import build_segmenter
@@ -43,6 +44,7 @@ from wardround.site_client.memo import Memo, Result
 from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
+_STATE = "method/"  # before the names of what a method remembers, in the memo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class Visit:
             self.metrics[Metric.DICE_AFTER] = _mean_dice(
                 evaluate(segmenter, self.data.heldout, self.plan.task, watch)
             )
-        if "denoiser" in parts and self.plan.replay.labels == "site":
+        if keeps_segmenters(self.plan):
             parts[LABELLER + self.order.site_id] = parts["segmenter"]
         return {**self.parent, **parts}
 
@@ -142,10 +144,10 @@ class Visit:
         """Train segmenter and denoiser side by side: neither needs what the other becomes."""
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
-                return {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
+                return self._train_segmenter(segmenter, remembered, watch)
         with alongside(lambda watch: self._train_denoiser(remembered, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:
-                parts = {"segmenter": self._train_segmenter(segmenter, remembered, watch)}
+                parts = self._train_segmenter(segmenter, remembered, watch)
             self.watch(Phase.DENOISER, 0, 0)
             trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
         # What the denoiser took longer than the segmenter, so that phases add up to the visit.
@@ -158,27 +160,43 @@ class Visit:
         segmenter: torch.nn.Module,
         remembered: list[Remembered],
         watch: Callable[[int, int], None],
-    ) -> bytes:
-        method = find_method(self.plan.method.name)
-        own, replay = self._pools(method.replay, segmenter, remembered)
+    ) -> dict[str, bytes]:
+        """Return the parts `segmenter` and, where the method remembers something, `method`."""
+        method, plan = find_method(self.plan.method.name), self.plan
+        if method.is_per_site:
+            segmenter = untrained_segmenter(plan)
+        if method.has_intensity_stack:
+            stack = plan.augmentation.model_copy(update={"intensity": True})
+            plan = plan.model_copy(update={"augmentation": stack})
+        own, replay = self._pools(method, segmenter, remembered)
 
         def trained() -> Result:
+            learner = method.begin(
+                Arrival(
+                    segmenter=segmenter,
+                    state=unpack(self.parent["method"]) if "method" in self.parent else {},
+                    is_first=not self.order.visited,
+                    plan=plan,
+                )
+            )
             outcome = train_segmenter(
                 segmenter,
                 own=own,
                 replay=replay,
-                method=method,
-                plan=self.plan,
+                learner=learner,
+                plan=plan,
                 generator=self._stream("segmenter"),
                 watch=watch,
             )
+            state = learner.leave(own, replay, self._stream("method"))
             numbers = {"loss": outcome.loss}
             if outcome.cosine_first is not None and outcome.cosine_last is not None:
                 numbers |= {
                     "cosine_first": outcome.cosine_first,
                     "cosine_last": outcome.cosine_last,
                 }
-            return Result(tensors=dict(segmenter.state_dict()), numbers=numbers)
+            tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
+            return Result(tensors={**segmenter.state_dict(), **tensors}, numbers=numbers)
 
         key = self._key(
             "segmenter",
@@ -195,21 +213,27 @@ class Visit:
         if "cosine_first" in result.numbers:
             self.metrics[Metric.GRADIENT_COSINE_FIRST] = result.numbers["cosine_first"]
             self.metrics[Metric.GRADIENT_COSINE_LAST] = result.numbers["cosine_last"]
-        return pack(result.tensors)
+        state = {
+            name.removeprefix(_STATE): tensor
+            for name, tensor in result.tensors.items()
+            if name.startswith(_STATE)
+        }
+        weights = {n: t for n, t in result.tensors.items() if not n.startswith(_STATE)}
+        return {"segmenter": pack(weights)} | ({"method": pack(state)} if state else {})
 
     def _pools(
-        self, source: ReplaySource, segmenter: torch.nn.Module, remembered: list[Remembered]
+        self, method: Method, segmenter: torch.nn.Module, remembered: list[Remembered]
     ) -> tuple[list[Pool], list[Pool]]:
         """Return the pools that count as the visited site's, and one pool per earlier site."""
         task, own = self.plan.task, case_pool(self.data.train, self.plan.task)
-        if source is ReplaySource.POOLED:
+        if method.replay is ReplaySource.POOLED:
             others = [
                 case_pool(self.borrowed[site].train, task)
                 for site in self.plan.sites
                 if site in self.borrowed
             ]
             return [own, *others], []
-        if source is ReplaySource.EXEMPLARS:
+        if method.replay is ReplaySource.EXEMPLARS:
             return [own], [
                 exemplar_pool(self.borrowed[site].train, self.plan, site)
                 for site in self.order.visited

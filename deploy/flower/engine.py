@@ -9,7 +9,6 @@ SuperNode is not there is absent, and the relay does about it what the plan says
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
@@ -25,9 +24,10 @@ from wardround.deploy.flower.records import (
 from wardround.server.order import Order
 from wardround.server.relay import Relay
 from wardround.shared import codec, errors
-from wardround.shared.checkpoint import chunks_of
+from wardround.shared.checkpoint import chunks_of, judged_part
 from wardround.shared.errors import IdentityError, WardroundError, WireError
 from wardround.shared.messages import PartRef
+from wardround.shared.plan import StudyPlan
 
 MESSAGE_TYPES = {"visit": "train", "evaluation": "evaluate"}
 LIFETIME_S = 30 * 24 * 3600.0  # of a message at the SuperLink; then it is sent again
@@ -59,6 +59,8 @@ ERRORS: Mapping[int, type[WardroundError]] = {
         errors.TrainingError,
         errors.IdentityError,
         errors.ConnectionLost,
+        errors.TrailError,
+        errors.NotPermitted,
     )
 }
 
@@ -145,12 +147,14 @@ class FlowerEngine:
 
     def _message(self, order: Order, node_id: int) -> Message:
         # Under one digest once: a site's labeller is the segmenter that left it.
-        needed = {part.digest: part for part in _needed(order.kind, order.data)}
+        needed = {part.digest: part for part in _needed(order, self._relay.plan)}
         parts = {
             digest: b"".join(self._relay.fetch(order.site_id, part))
             for digest, part in needed.items()
         }
-        record = OrderRecord(site_id=order.site_id, order=order.data, parts=parts)
+        record = OrderRecord(
+            site_id=order.site_id, order=order.data, parts=parts, trail=self._relay.trail_head()
+        )
         return Message(
             pack_order(record),
             node_id,
@@ -211,12 +215,12 @@ def virtual_nodes(grid: Grid) -> Callable[[str], int | None]:
     return node_of
 
 
-def _needed(kind: Literal["visit", "evaluation"], order: bytes) -> tuple[PartRef, ...]:
-    """Return the parts that a site needs for an order: a score takes the segmenter alone."""
-    if kind == "visit":
-        return codec.decode_visit_order(order).parent.parts
-    parts = codec.decode_evaluation_order(order).checkpoint.parts
-    return tuple(part for part in parts if part.name == "segmenter")
+def _needed(order: Order, plan: StudyPlan) -> tuple[PartRef, ...]:
+    """Return the parts that a site needs for an order: a score takes one segmenter alone."""
+    if order.kind == "visit":
+        return codec.decode_visit_order(order.data).parent.parts
+    judged = codec.decode_evaluation_order(order.data).checkpoint
+    return (judged_part(judged, plan, order.site_id),)
 
 
 def _expect_done(order: Order, result: ResultRecord) -> ResultRecord:

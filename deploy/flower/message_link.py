@@ -43,6 +43,10 @@ class MessageLink:
             parts=self._parts,
         )
 
+    def trail_head(self) -> bytes:
+        """Return what came beside the order."""
+        return self._order.trail
+
     def fetch(self, part: PartRef) -> Iterator[Chunk]:
         """Yield the bytes of a part that came with the order."""
         if part.digest not in self._order.parts:

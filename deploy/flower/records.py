@@ -25,11 +25,13 @@ class OrderRecord:
         site_id: Who is to carry it out.
         order: The encoded `VisitOrder` or `EvaluationOrder`.
         parts: Digest -> bytes of the parts that it needs.
+        trail: The encoded `Anchor`: head of the coordinator's audit trail.
     """
 
     site_id: str
     order: bytes
     parts: Mapping[str, bytes]
+    trail: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ def key_of(order: bytes) -> str:
 
 def pack_order(record: OrderRecord) -> RecordDict:
     """Return the content of the message that brings an order."""
-    config = ConfigRecord({"site": record.site_id, "order": record.order})
+    config = ConfigRecord({"site": record.site_id, "order": record.order, "trail": record.trail})
     return RecordDict({ORDER: config, PARTS: _arrays(record.parts)})
 
 
@@ -70,8 +72,13 @@ def unpack_order(content: RecordDict) -> OrderRecord:
     Raises:
         WireError: The message is not one that `pack_order` makes.
     """
-    config = _config(content, ORDER, {"site": str, "order": bytes})
-    return OrderRecord(site_id=config["site"], order=config["order"], parts=_bytes(content))
+    config = _config(content, ORDER, {"site": str, "order": bytes, "trail": bytes})
+    return OrderRecord(
+        site_id=config["site"],
+        order=config["order"],
+        parts=_bytes(content),
+        trail=config["trail"],
+    )
 
 
 def pack_result(record: ResultRecord) -> RecordDict:

@@ -80,7 +80,7 @@ class SurfaceText:
 
     hd95: str
     asd: str
-    undefined: int
+    undefined: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +213,16 @@ def surface(report: Report) -> tuple[Row, ...]:
 
 def _surface_text(cell: SurfaceCell | None) -> SurfaceText:
     if cell is None:
-        return SurfaceText(NONE, NONE, 0)
+        return SurfaceText(NONE, NONE, "")
     return SurfaceText(
-        number(cell.hd95_mm, digits=1), number(cell.asd_mm, digits=2), cell.num_undefined
+        number(cell.hd95_mm, digits=1),
+        number(cell.asd_mm, digits=2),
+        "" if cell.num_undefined == 0 else _count(cell.num_undefined),
     )
+
+
+def _count(count: int | None) -> str:
+    return "suppressed" if count is None else str(count)
 
 
 def classes(report: Report) -> list[dict[str, str]]:
@@ -229,7 +235,7 @@ def classes(report: Report) -> list[dict[str, str]]:
             "dice": number(score.dice),
             "hd95": number(score.hd95_mm, digits=1),
             "asd": number(score.asd_mm, digits=2),
-            "undefined": str(score.num_undefined),
+            "undefined": _count(score.num_undefined),
         }
         for cell in report.surface
         if cell.visit == last

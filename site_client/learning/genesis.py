@@ -6,6 +6,7 @@ Anyone with the plan computes the same bytes, and from them the manifest of ever
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from wardround.shared import seeds
 from wardround.shared.checkpoint import Manifest
@@ -27,9 +28,7 @@ class Genesis:
 
 def make_genesis(plan: StudyPlan) -> Genesis:
     """Return the starting checkpoint of a study."""
-    segmenter = build_segmenter(
-        plan.task, plan.segmenter, seeds.derive(plan.seed, "genesis", "segmenter")
-    )
+    segmenter = untrained_segmenter(plan)
     parts = {"segmenter": pack_network(segmenter)}
     prompt = labeller = None
     if uses_denoiser(plan):
@@ -40,9 +39,25 @@ def make_genesis(plan: StudyPlan) -> Genesis:
         prompt = pack(
             {PROMPT_TENSOR: torch.zeros(plan.denoiser.prompt_tokens, plan.denoiser.prompt_width)}
         )
-        if plan.replay.labels == "site":
-            labeller = parts["segmenter"]
+    if keeps_segmenters(plan):
+        labeller = parts["segmenter"]
+    state = find_method(plan.method.name).blank(plan, segmenter)
+    if state:
+        parts["method"] = pack(state)
     return Genesis(parts=parts, manifest=manifest_of(parts, prompt, labeller))
+
+
+def untrained_segmenter(plan: StudyPlan) -> nn.Module:
+    """Return the segmenter that the study starts from."""
+    return build_segmenter(
+        plan.task, plan.segmenter, seeds.derive(plan.seed, "genesis", "segmenter")
+    )
+
+
+def keeps_segmenters(plan: StudyPlan) -> bool:
+    """Say whether the segmenter as it left each site travels along, as `labeller.SITE`."""
+    by_site = uses_denoiser(plan) and plan.replay.labels == "site"
+    return by_site or find_method(plan.method.name).keeps_segmenters
 
 
 def uses_denoiser(plan: StudyPlan) -> bool:

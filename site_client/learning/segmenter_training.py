@@ -10,7 +10,7 @@ from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.augment import augment
 from wardround.site_client.learning.alignment import clipped
-from wardround.site_client.learning.methods.method import Method
+from wardround.site_client.learning.methods.method import Learner
 from wardround.site_client.learning.pool import Batch, Pool, draw
 
 
@@ -28,18 +28,18 @@ def train_segmenter(
     *,
     own: Sequence[Pool],
     replay: Sequence[Pool],
-    method: Method,
+    learner: Learner,
     plan: StudyPlan,
     generator: torch.Generator,
     watch: Callable[[int, int], None],
 ) -> SegmenterTraining:
-    """Train the segmenter in place with the plan's method.
+    """Train the segmenter in place with the plan's method, which began this visit as `learner`.
 
     Args:
         segmenter: The network as it arrived.
         own: Pools that count as the visited site's.
         replay: One pool per earlier site, empty where the method replays nothing.
-        method: Source of the gradient.
+        learner: Source of the gradient.
         plan: Steps, batch size, learning rate, augmentation, the method's settings.
         generator: The stream of every draw.
         watch: Called with (step, steps) after each step.
@@ -65,7 +65,7 @@ def train_segmenter(
     losses, cosines = [], []
     for step in range(config.steps):
         incoming, replayed = _batches(own, replay, plan, generator)
-        gradient = method.gradient(segmenter, incoming, replayed, plan.method, generator)
+        gradient = learner.gradient(incoming, replayed, generator)
         if not torch.isfinite(torch.tensor(gradient.loss)):
             raise TrainingError(
                 f"the segmenter's loss is {gradient.loss} at step {step + 1} of {config.steps}. "

@@ -2,27 +2,22 @@
 
 It lets four kinds of message through and holds each against the study plan, the manifest and the
 order the site is carrying out. It fails closed: whatever goes wrong inside it, nothing leaves.
-Every release and every refusal is a line of the site's own audit file, which holds no content.
+Every order, release and refusal is a line of the site's own audit trail, which holds no content.
 """
 
 import hashlib
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import Manifest
-from wardround.shared.errors import EgressRefused, WardroundError
+from wardround.shared.checkpoint import LABELLER, Manifest
+from wardround.shared.errors import EgressRefused, TrailError, WardroundError
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
-    ClassScore,
     EvaluationOrder,
     EvaluationReport,
-    Metric,
     PartRef,
     Progress,
     TensorSpec,
@@ -31,10 +26,26 @@ from wardround.shared.messages import (
 )
 from wardround.shared.plan import StudyPlan
 from wardround.shared.tensor_check import verify_part
+from wardround.shared.trail import Trail
+from wardround.shared.trail_lines import Fact, LineKind
+from wardround.site_client.privacy import rounding
+from wardround.site_client.privacy.policy import SitePolicy
 
-SIGNIFICANT_DIGITS = 6
+MESSAGE_BUDGET_BYTES = 2**20  # of all reports and progress of one order
 Outgoing = Progress | CheckpointUpload | VisitReport | EvaluationReport
 _K = TypeVar("_K")
+
+
+class ContentCheck(Protocol):
+    """Looks into a part for what no training puts there."""
+
+    def __call__(self, name: str, data: bytes) -> None:
+        """Look at the file of the part `name`.
+
+        Raises:
+            EgressRefused: It holds what it may not.
+        """
+        ...
 
 
 class EgressGuard:
@@ -44,8 +55,8 @@ class EgressGuard:
         plan: The study plan that was approved at this site.
         manifest: The tensors a checkpoint of this study may hold.
         site_id: The site whose rim this is.
-        audit: File that gets one JSON line for each release and refusal; its folder must exist.
-        clock: Returns the time of a line, in UTC.
+        trail: Gets one line for each order, release and refusal.
+        policy: What the site demands beyond the plan.
     """
 
     def __init__(
@@ -54,27 +65,62 @@ class EgressGuard:
         manifest: Manifest,
         *,
         site_id: str,
-        audit: Path,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        trail: Trail,
+        policy: SitePolicy = SitePolicy(),  # noqa: B008 - frozen
     ) -> None:
         self._plan = plan
         self._manifest = manifest
         self._site_id = site_id
-        self._audit = audit
-        self._clock = clock
+        self._trail = trail
+        self._policy = policy
         self._order: VisitOrder | EvaluationOrder | None = None
         self._last_visit: VisitOrder | None = None
         self._released: dict[str, PartRef] = {}
         self._released_bytes = 0
+        self._said: set[str] = set()
+        self._said_bytes = 0
+        self._content_check: ContentCheck | None = None
 
-    def begin(self, order: VisitOrder | EvaluationOrder) -> None:
+    def begin(self, order: VisitOrder | EvaluationOrder, anchor: Anchor | None = None) -> None:
         """Take the order that everything released from here on must belong to.
 
         The byte budget starts anew with each visit, not with a repeated order for the same visit.
 
+        Args:
+            order: What the coordinator asked for.
+            anchor: Head of the coordinator's audit trail, as it came with the order.
+
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
         """
+        what = "visit" if isinstance(order, VisitOrder) else "evaluation"
+        try:
+            self._expect_approved(order)
+        except EgressRefused as error:
+            self._record(LineKind.REFUSED, {"what": f"{what} order", "why": type(error).__name__})
+            raise
+        given = order.parent if isinstance(order, VisitOrder) else order.checkpoint
+        if isinstance(order, VisitOrder) and order != self._last_visit:
+            self._last_visit, self._released, self._released_bytes = order, {}, 0
+        if order != self._order:
+            self._said, self._said_bytes = set(), 0
+        self._order, self._content_check = order, None
+        self._record(
+            LineKind.ORDERED,
+            {
+                "what": what,
+                "study": order.study_id,
+                "plan": order.plan_digest,
+                "checkpoint": given.digest,
+                "anchor": None if anchor is None else [anchor.seq, anchor.digest],
+            },
+        )
+
+    def look_into_parts(self, check: ContentCheck) -> None:
+        """Show `check` every part that is to be released under the current order."""
+        self._content_check = check
+
+    def _expect_approved(self, order: VisitOrder | EvaluationOrder) -> None:
         if order.site_id != self._site_id:
             raise EgressRefused(
                 f"site '{self._site_id}' got an order for site '{order.site_id}'. "
@@ -85,9 +131,6 @@ class EgressGuard:
                 f"site '{self._site_id}' approved plan {self._plan.digest()}, the order is for "
                 f"plan {order.plan_digest}. Compare the plans and approve the right one."
             )
-        if isinstance(order, VisitOrder) and order != self._last_visit:
-            self._last_visit, self._released, self._released_bytes = order, {}, 0
-        self._order = order
 
     def release(self, message: Outgoing) -> bytes:
         """Return the bytes of a message that may leave, rounded and with small counts suppressed.
@@ -97,11 +140,17 @@ class EgressGuard:
         """
         kind = type(message).__name__
 
-        def judge() -> bytes:
-            return codec.encode(self._checked(message))
+        def judge() -> tuple[bytes, str]:
+            encoded = codec.encode(self._checked(message))
+            said = hashlib.sha256(encoded).hexdigest()
+            self._expect_message_budget(said, len(encoded))
+            return encoded, said
 
-        data = self._closed(kind, judge)
-        self._record(kind, len(data), hashlib.sha256(data).hexdigest(), "released")
+        data, digest = self._closed(kind, judge)
+        self._released_is(kind, len(data), digest)
+        if digest not in self._said:
+            self._said.add(digest)
+            self._said_bytes += len(data)
         return data
 
     def release_part(self, name: str, data: bytes) -> PartRef:
@@ -122,7 +171,7 @@ class EgressGuard:
             return self._checked_part(name, data)
 
         part = self._closed("part", judge)
-        self._record(f"part {part.name}", part.size_bytes, part.digest, "released")
+        self._released_is(f"part {part.name}", part.size_bytes, part.digest)
         if self._released.get(name) != part:
             self._released[name] = part
             self._released_bytes += part.size_bytes
@@ -132,12 +181,12 @@ class EgressGuard:
         try:
             return judge()
         except WardroundError as error:
-            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            self._refused_is(kind, error)
             if isinstance(error, EgressRefused):
                 raise
             raise EgressRefused(f"site '{self._site_id}' released nothing: {error}") from error
         except Exception as error:  # whatever fails in here, nothing may leave
-            self._record(kind, 0, "", f"refused: {type(error).__name__}")
+            self._refused_is(kind, error)
             raise EgressRefused(
                 f"site '{self._site_id}' released nothing: the egress guard failed with "
                 f"{type(error).__name__}. The site's own log has the details."
@@ -159,14 +208,17 @@ class EgressGuard:
             )
         match message:
             case Progress():
-                return message
+                return rounding.rounded_progress(message, order, self._plan, self._smallest_count)
             case CheckpointUpload():
                 return self._checked_upload(message, self._visit_order())
             case VisitReport():
-                self._visit_order()
-                return self._rounded_visit(message)
+                asked = self._visit_order()
+                rounded = rounding.rounded_visit(message, asked, self._plan, self._smallest_count)
+                return replace(rounded, trail=self._trail.head())
             case EvaluationReport():
-                return self._rounded_evaluation(message)
+                self._expect_ordered(message)
+                scored = rounding.rounded_evaluation(message, self._smallest_count)
+                return replace(scored, trail=self._trail.head())
 
     def _checked_upload(self, upload: CheckpointUpload, order: VisitOrder) -> CheckpointUpload:
         checkpoint.verify_parts(upload.checkpoint, self._expected(order))
@@ -177,6 +229,13 @@ class EgressGuard:
                     f"part '{part.name}' of the checkpoint was neither released in this visit "
                     f"nor is it the parent's. Release every part before the upload is announced."
                 )
+        digests = {part.name: part.digest for part in upload.checkpoint.parts}
+        labeller = LABELLER + self._site_id
+        if digests.get(labeller, digests["segmenter"]) != digests["segmenter"]:
+            raise EgressRefused(
+                f"part '{labeller}' is not the segmenter that leaves this site. A site's labeller "
+                f"has the very bytes of its segmenter."
+            )
         return upload
 
     def _checked_part(self, name: str, data: bytes) -> PartRef:
@@ -186,33 +245,28 @@ class EgressGuard:
                 f"part {ascii(name)[:80]} is not in the manifest; expected one of "
                 f"{', '.join(sorted(expected))}. Both sides must run the same release and plan."
             )
+        _, _, of_site = name.partition(".")
+        if of_site not in ("", self._site_id):
+            raise EgressRefused(
+                f"part '{name}' is of another site. A visit makes the prompt and labeller of its "
+                f"own site alone; leave the others as they came."
+            )
         part = checkpoint.part_ref(name, data)
         again = self._released.get(name) == part
         total = self._released_bytes + (0 if again else part.size_bytes)
-        if total > self._plan.release.byte_budget:
+        most = self._policy.most_bytes(self._plan)
+        if total > most:
             raise EgressRefused(
-                f"with part '{name}' the visit would release {total} bytes, allowed are "
-                f"{self._plan.release.byte_budget}. Raise release.byte_budget in the plan or use "
+                f"with part '{name}' the visit would release {total} bytes, allowed are {most}. "
+                f"Raise byte_budget in the plan's [release] and in the site's policy, or use "
                 f"smaller networks."
             )
         verify_part(part, data, expected[name])
+        if self._content_check is not None:
+            self._content_check(name, data)
         return part
 
-    def _rounded_visit(self, report: VisitReport) -> VisitReport:
-        unknown = [key for key in report.metrics if type(key) is not Metric]
-        if unknown:
-            raise EgressRefused(
-                f"metric {ascii(unknown[0])[:80]} is not one of those that may leave. "
-                f"Add it to the wire contract or leave it out."
-            )
-        return replace(
-            report,
-            num_train=self._suppressed(report.num_train),
-            metrics=_all_rounded(report.metrics),
-            phase_seconds=_all_rounded(report.phase_seconds),
-        )
-
-    def _rounded_evaluation(self, report: EvaluationReport) -> EvaluationReport:
+    def _expect_ordered(self, report: EvaluationReport) -> None:
         order = self._current()
         ordered = order.checkpoint if isinstance(order, EvaluationOrder) else None
         if ordered is None or report.checkpoint_digest != ordered.digest:
@@ -227,14 +281,18 @@ class EgressGuard:
                 f"{list(self._plan.task.classes)} in this order; it has {len(names)} "
                 f"others. Both sides must run the same plan."
             )
-        return replace(
-            report,
-            num_cases=self._suppressed(report.num_cases),
-            classes=tuple(_rounded_score(score) for score in report.classes),
-        )
 
-    def _suppressed(self, count: int | None) -> int | None:
-        return None if count is None or count < self._plan.release.min_count else count
+    def _expect_message_budget(self, digest: str, size_bytes: int) -> None:
+        total = self._said_bytes + (0 if digest in self._said else size_bytes)
+        if total > MESSAGE_BUDGET_BYTES:
+            raise EgressRefused(
+                f"the messages of one order would come to {total} bytes, allowed are "
+                f"{MESSAGE_BUDGET_BYTES}. No visit says that much; look at what repeats itself."
+            )
+
+    @property
+    def _smallest_count(self) -> int:
+        return self._policy.smallest_count(self._plan)
 
     def _expected(self, order: VisitOrder) -> Mapping[str, tuple[TensorSpec, ...]]:
         return self._manifest.expected((*order.visited, self._site_id))
@@ -256,45 +314,18 @@ class EgressGuard:
             )
         return order
 
-    def _record(self, kind: str, size: int, digest: str, verdict: str) -> None:
-        line: dict[str, Any] = {
-            "at": self._clock().isoformat(timespec="milliseconds"),
-            "site": self._site_id,
-            "visit": self._order.visit if self._order else None,
-            "kind": kind,
-            "size_bytes": size,
-            "digest": digest,
-            "verdict": verdict,
-        }
+    def _released_is(self, what: str, size_bytes: int, digest: str) -> None:
+        self._record(LineKind.RELEASED, {"what": what, "size_bytes": size_bytes, "digest": digest})
+
+    def _refused_is(self, what: str, error: Exception) -> None:
+        self._record(LineKind.REFUSED, {"what": what, "why": type(error).__name__})
+
+    def _record(self, kind: LineKind, facts: Mapping[str, Fact]) -> None:
+        visit = self._order.visit if self._order else None
         try:
-            with self._audit.open("a", encoding="ascii") as stream:
-                stream.write(json.dumps(line) + "\n")
-        except OSError as error:
+            self._trail.append(kind, {"visit": visit, **facts})
+        except TrailError as error:
             raise EgressRefused(
-                f"site '{self._site_id}' released nothing: its audit file '{self._audit}' cannot "
-                f"be written ({error.strerror}). Mend that; a release without its "
-                f"line is not allowed."
+                f"site '{self._site_id}' released nothing: {error} A release without its line in "
+                f"the audit trail is not allowed."
             ) from error
-
-
-def _all_rounded(numbers: Mapping[_K, float]) -> dict[_K, float]:
-    return {key: _rounded(value) for key, value in numbers.items()}
-
-
-def _rounded_score(score: ClassScore) -> ClassScore:
-    return replace(
-        score,
-        dice=_rounded(score.dice),
-        hd95_mm=None if score.hd95_mm is None else _rounded(score.hd95_mm),
-        asd_mm=None if score.asd_mm is None else _rounded(score.asd_mm),
-    )
-
-
-def _rounded(value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise EgressRefused(
-            f"a reported number is not finite or not a number (a {type(value).__name__}). "
-            f"Training diverged or a metric is wrong; nothing was released."
-        )
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

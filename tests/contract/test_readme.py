@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from wardround.shared import errors, plan
+from wardround.site_client.privacy import policy
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -122,9 +123,12 @@ def anchors(page: Path) -> set[str]:
     }
 
 
-def test_the_table_of_plan_keys_is_that_of_the_plan() -> None:
-    rows = {row[0].strip("`"): row[1] for row in table("plan-keys")}
-    expected = keys_of(plan.StudyPlan)
+@pytest.mark.parametrize(
+    ("mark", "section"), [("plan-keys", plan.StudyPlan), ("policy-keys", policy.SitePolicy)]
+)
+def test_the_table_of_keys_is_that_of_the_code(mark: str, section: type[BaseModel]) -> None:
+    rows = {row[0].strip("`"): row[1] for row in table(mark)}
+    expected = keys_of(section)
     assert sorted(rows) == sorted(expected)
     for key, default in expected.items():
         if default is PydanticUndefined:

@@ -13,6 +13,7 @@ import pytest
 from wardround.shared import codec
 from wardround.shared.checkpoint import Manifest, ref_of
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
@@ -75,6 +76,26 @@ MESSAGES = {
         ),
         data_digest="c" * 64,
     ),
+    "visit_report_anchored": VisitReport(
+        visit=2,
+        site_id="bmc",
+        num_train=30,
+        metrics={},
+        phase_seconds={},
+        trail=Anchor(seq=2**40, digest="d" * 64),
+    ),
+    "evaluation_report_anchored": EvaluationReport(
+        visit=0,
+        site_id="bmc",
+        checkpoint_digest="b" * 64,
+        num_cases=12,
+        classes=(
+            ClassScore(class_name="prostate", dice=1.0, hd95_mm=0.0, asd_mm=0.0, num_undefined=0),
+        ),
+        data_digest="c" * 64,
+        trail=Anchor(seq=1, digest="d" * 64),
+    ),
+    "anchor": Anchor(seq=300, digest="e" * 64),
     "manifest": Manifest(
         parts={
             "segmenter": (
@@ -102,7 +123,9 @@ def golden(repository) -> Path:
 def test_golden_bytes_are_read_and_written_as_ever(golden, name):
     message = MESSAGES[name]
     data = (golden / f"{name}.binpb").read_bytes()
-    kind = name.removesuffix("_suppressed").removesuffix("_labelled")
+    kind = name
+    for variant in ("_suppressed", "_labelled", "_anchored"):
+        kind = kind.removesuffix(variant)
     assert getattr(codec, f"decode_{kind}")(data) == message
     assert codec.encode(message) == data
 

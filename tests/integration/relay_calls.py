@@ -100,8 +100,11 @@ def refused(code: grpc.StatusCode, words: str = "") -> Iterator[None]:
 class _Link:
     """A `CoordinatorLink` that makes each call once."""
 
-    def __init__(self, stub, token: str) -> None:
-        self.stub, self.token = stub, token
+    def __init__(self, stub, token: str, trail: bytes) -> None:
+        self.stub, self.token, self.trail = stub, token, trail
+
+    def trail_head(self):
+        return self.trail
 
     def fetch(self, part):
         request = wire.FetchRequest(token=self.token, part_digest=part.digest)
@@ -120,7 +123,7 @@ def evaluate(stub, plan, site_id: str, workspace: Path) -> wire.NextOrderRespons
     answer = stub.NextOrder(wire.NextOrderRequest())
     assert answer.kind == wire.ORDER_KIND_EVALUATION
     site = tiny._TinySite(plan, site_id, workspace / site_id)
-    site.evaluate(answer.order, _Link(stub, answer.token))
+    site.evaluate(answer.order, _Link(stub, answer.token, answer.trail))
     return answer
 
 

@@ -275,7 +275,7 @@ def test_a_site_that_approved_another_plan_does_nothing(engine, study: Study) ->
 class _Everything:
     """An egress guard that lets everything out."""
 
-    def begin(self, order) -> None:
+    def begin(self, order, anchor) -> None:
         pass
 
     def release(self, message) -> bytes:

@@ -295,6 +295,9 @@ class _SuicidalLink:
     def __init__(self, link, moment: str) -> None:
         self._link, self._moment = link, moment
 
+    def trail_head(self):
+        return self._link.trail_head()
+
     def fetch(self, part):
         for chunk in self._link.fetch(part):
             self.die_at("fetch")

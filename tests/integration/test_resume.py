@@ -5,7 +5,6 @@ egress guard are the real ones.
 """
 
 import itertools
-import json
 import os
 from dataclasses import replace
 
@@ -14,11 +13,11 @@ import pytest
 from safetensors.numpy import load, save
 
 from wardround.deploy.in_process import InProcessEngine, open_study
-from wardround.server.events import VisitCommitted
+from wardround.server.events import SiteEvaluated, VisitCommitted
 from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
-from wardround.shared import codec, seeds
+from wardround.shared import codec, seeds, trail
 from wardround.shared.checkpoint import Manifest, ref_of, verified
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import (
@@ -31,6 +30,7 @@ from wardround.shared.messages import (
     TensorSpec,
     VisitReport,
 )
+from wardround.shared.trail import Trail
 from wardround.site_client.privacy.egress import EgressGuard
 
 MANIFEST = Manifest(
@@ -61,16 +61,17 @@ class _TinySite:
     def __init__(self, plan, site_id, workspace):
         self.plan, self.site_id = plan, site_id
         workspace.mkdir(exist_ok=True)
-        self.guard = EgressGuard(plan, MANIFEST, site_id=site_id, audit=workspace / "egress.jsonl")
+        own = Trail(workspace / "audit", holder=f"wardround://site/{site_id}")
+        self.guard = EgressGuard(plan, MANIFEST, site_id=site_id, trail=own)
 
     def visit(self, order, link):
         order = codec.decode_visit_order(order)
-        self.guard.begin(order)
+        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
         parent = {
             part.name: b"".join(verified(part, link.fetch(part))) for part in order.parent.parts
         }
         progress = Progress(
-            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=1
+            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=2
         )
         link.progress(self.guard.release(progress))
         parts = self._train(parent)
@@ -106,7 +107,7 @@ class _TinySite:
 
     def evaluate(self, order, link):
         order = codec.decode_evaluation_order(order)
-        self.guard.begin(order)
+        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
         (part,) = (part for part in order.checkpoint.parts if part.name == "segmenter")
         total = float(load(b"".join(verified(part, link.fetch(part))))["w"].sum())
         score = ClassScore(
@@ -149,6 +150,9 @@ class _CuttingLink:
             raise _Cut
         return result
 
+    def trail_head(self):
+        return self.link.trail_head()
+
     def fetch(self, part):
         return self._call(lambda: iter(list(self.link.fetch(part))))
 
@@ -179,12 +183,18 @@ def _run(plan, folder, *, resume=False, cut=None):
 
 
 def _without_timings(folder):
-    return [
-        replace(event, report=replace(event.report, phase_seconds={}))
-        if isinstance(event, VisitCommitted)
-        else event
-        for event in read_events(folder / JOURNAL)
-    ]
+    """The events of a study without what differs from run to run: timings, and trails' heads."""
+
+    def stripped(event):
+        match event:
+            case VisitCommitted():
+                return replace(event, report=replace(event.report, phase_seconds={}, trail=None))
+            case SiteEvaluated():
+                return replace(event, report=replace(event.report, trail=None))
+            case _:
+                return event
+
+    return [stripped(event) for event in read_events(folder / JOURNAL)]
 
 
 def _stored(folder):
@@ -344,8 +354,9 @@ def test_two_processes_cannot_work_on_one_study(tiny_plan, whole):
 
 def test_the_audit_of_every_site_has_a_line_for_all_that_left(tiny_plan, whole):
     for site_id in tiny_plan.sites:
-        lines = (whole.parent / site_id / "egress.jsonl").read_text().splitlines()
-        kinds = [json.loads(line)["kind"] for line in lines]
-        assert kinds.count("EvaluationReport") == 4
-        assert kinds.count("VisitReport") == 1
-        assert kinds.count("part segmenter") == 1
+        reading = trail.read(whole.parent / site_id / "audit")
+        assert reading.fault is None
+        released = [line.facts["what"] for line in reading.lines if line.kind == "released"]
+        assert released.count("EvaluationReport") == 4
+        assert released.count("VisitReport") == 1
+        assert released.count("part segmenter") == 1

@@ -81,7 +81,7 @@ def test_a_simulation_over_grpc_gives_the_report_of_one_in_process(
     schema = json.loads((repository / "docs" / "report.schema.json").read_text(encoding="utf-8"))
     written = (tmp_path / "grpc" / "report.json").read_text(encoding="utf-8")
     jsonschema.validate(json.loads(written), schema)
-    for name in ("report.html", "plan.toml", "replay/runmc", "sites/bmc/egress.jsonl"):
+    for name in ("report.html", "plan.toml", "replay/runmc", "sites/bmc/audit/trail.jsonl"):
         assert (tmp_path / "grpc" / name).exists()
     assert simulation.rebuild(tmp_path / "grpc").engine == "grpc"
     told = capfd.readouterr().err

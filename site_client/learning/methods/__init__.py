@@ -1,19 +1,31 @@
 """The table of continual methods; one file each.
 
-A method is a source of replay and a rule for the gradient. Adding one is a file and a line here.
+A method is a source of replay and a way to learn. Adding one is a file and a line here.
 """
 
 from wardround.shared.errors import PlanError
+from wardround.site_client.learning.methods.bigaug import BIGAUG
 from wardround.site_client.learning.methods.diffusion_replay import DIFFUSION_REPLAY
+from wardround.site_client.learning.methods.ewc import EWC
 from wardround.site_client.learning.methods.exemplar_replay import EXEMPLAR_REPLAY
 from wardround.site_client.learning.methods.finetune import FINETUNE
 from wardround.site_client.learning.methods.joint import JOINT
+from wardround.site_client.learning.methods.lwf import LWF
+from wardround.site_client.learning.methods.mas import MAS
 from wardround.site_client.learning.methods.method import Method
+from wardround.site_client.learning.methods.per_site import PER_SITE
+from wardround.site_client.learning.methods.si import SI
 from wardround.site_client.learning.methods.smd import SMD
 
 METHODS: dict[str, Method] = {
     "finetune": FINETUNE,
     "joint": JOINT,
+    "per-site": PER_SITE,
+    "bigaug": BIGAUG,
+    "ewc": EWC,
+    "mas": MAS,
+    "si": SI,
+    "lwf": LWF,
     "exemplar-replay": EXEMPLAR_REPLAY,
     "diffusion-replay": DIFFUSION_REPLAY,
     "smd": SMD,

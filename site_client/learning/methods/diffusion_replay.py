@@ -5,7 +5,7 @@ from torch import nn
 
 from wardround.shared.plan import Method as MethodConfig
 from wardround.site_client.learning.alignment import add, cosine, gradient_of
-from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource
+from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
 from wardround.site_client.learning.pool import Batch
 
 
@@ -29,5 +29,5 @@ def replay_gradient(
 
 
 DIFFUSION_REPLAY = Method(
-    name="diffusion-replay", replay=ReplaySource.GENERATED, gradient=replay_gradient
+    name="diffusion-replay", replay=ReplaySource.GENERATED, begin=memoryless(replay_gradient)
 )

@@ -4,8 +4,8 @@ The natural control for generated replay, and a breach of the privacy rule: real
 """
 
 from wardround.site_client.learning.methods.diffusion_replay import replay_gradient
-from wardround.site_client.learning.methods.method import Method, ReplaySource
+from wardround.site_client.learning.methods.method import Method, ReplaySource, memoryless
 
 EXEMPLAR_REPLAY = Method(
-    name="exemplar-replay", replay=ReplaySource.EXEMPLARS, gradient=replay_gradient
+    name="exemplar-replay", replay=ReplaySource.EXEMPLARS, begin=memoryless(replay_gradient)
 )

@@ -5,7 +5,7 @@ from torch import nn
 
 from wardround.shared.plan import Method as MethodConfig
 from wardround.site_client.learning.alignment import gradient_of
-from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource
+from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
 from wardround.site_client.learning.pool import Batch
 
 
@@ -21,4 +21,4 @@ def incoming_gradient(
     return Gradient(tensors=tensors, loss=loss)
 
 
-FINETUNE = Method(name="finetune", replay=ReplaySource.NONE, gradient=incoming_gradient)
+FINETUNE = Method(name="finetune", replay=ReplaySource.NONE, begin=memoryless(incoming_gradient))

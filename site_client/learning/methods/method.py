@@ -1,14 +1,25 @@
-"""What a continual method is: where its replay comes from, and which gradient it follows."""
+"""What a continual method is: where its replay comes from, how it learns, what it remembers.
 
-from collections.abc import Callable
+A method is a value. In each visit it begins a `Learner`, which is asked for a gradient at every
+step and, when the visit ends, for what is to travel on. Most methods remember nothing between
+visits and are a gradient rule alone (`memoryless`). What travels in the checkpoint's part `method`
+has names, shapes and types that follow from the plan, as `blank` says, so that each site knows them
+before any visit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from wardround.shared.plan import Method as MethodConfig
-from wardround.site_client.learning.pool import Batch
+from wardround.shared.plan import StudyPlan
+from wardround.site_client.learning.pool import Batch, Pool
+
+State = Mapping[str, Tensor]
 
 
 class ReplaySource(Enum):
@@ -33,12 +44,91 @@ GradientRule = Callable[[nn.Module, Batch, Batch | None, MethodConfig, torch.Gen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """What a method is given when the model arrives at a site.
+
+    Attributes:
+        segmenter: The network, as it arrived; it will be trained in place.
+        state: The part `method` of what arrived; empty where the method remembers nothing.
+        is_first: Whether no site was visited before.
+        plan: The study plan.
+    """
+
+    segmenter: nn.Module
+    state: State
+    is_first: bool
+    plan: StudyPlan
+
+
+class Learner(Protocol):
+    """A method at work during one visit."""
+
+    def gradient(
+        self, incoming: Batch, replay: Batch | None, generator: torch.Generator
+    ) -> Gradient:
+        """Return the gradient to follow in this step, at the segmenter's weights as they are."""
+        ...
+
+    def leave(
+        self, own: Sequence[Pool], replay: Sequence[Pool], generator: torch.Generator
+    ) -> State:
+        """Return what travels on, named and shaped as `Method.blank` says.
+
+        Args:
+            own: Pools that the visit trained on as its own.
+            replay: Pools of earlier sites; empty where nothing was replayed.
+            generator: The stream of every draw.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Memoryless:
+    rule: GradientRule
+    arrival: Arrival
+
+    def gradient(
+        self, incoming: Batch, replay: Batch | None, generator: torch.Generator
+    ) -> Gradient:
+        config = self.arrival.plan.method
+        return self.rule(self.arrival.segmenter, incoming, replay, config, generator)
+
+    def leave(self, _own: object, _replay: object, _generator: object) -> State:
+        return {}
+
+
+def memoryless(rule: GradientRule) -> Callable[[Arrival], Learner]:
+    """Return how a method begins that is a gradient rule and remembers nothing."""
+    return lambda arrival: _Memoryless(rule, arrival)
+
+
+def nothing(_plan: StudyPlan, _segmenter: nn.Module) -> State:
+    """Return the state of a method that remembers nothing."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """A way to learn at one site without forgetting the earlier ones."""
+    """A way to learn at one site without forgetting the earlier ones.
+
+    Attributes:
+        name: As in `method.name` of a plan.
+        replay: Where its samples of earlier sites come from.
+        begin: Starts a visit.
+        blank: Plan and untrained segmenter -> the state before the first visit.
+        keeps_segmenters: The segmenter as it left each site travels along, as `labeller.SITE`.
+        is_per_site: Training begins anew at each site, and a site that was visited is judged by
+            the segmenter that left it; needs `keeps_segmenters`.
+        has_intensity_stack: It augments with the intensity stack, whatever the plan says.
+    """
 
     name: str
     replay: ReplaySource
-    gradient: GradientRule
+    begin: Callable[[Arrival], Learner]
+    blank: Callable[[StudyPlan, nn.Module], State] = nothing
+    keeps_segmenters: bool = False
+    is_per_site: bool = False
+    has_intensity_stack: bool = False
 
     @property
     def keeps_real_cases(self) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wardround.shared.plan import Method as MethodConfig
 from wardround.site_client.learning.alignment import Gradients, add, cosine, gradient_of, look_ahead
-from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource
+from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
 from wardround.site_client.learning.pool import Batch, concatenate
 
 
@@ -76,4 +76,4 @@ def _random_half(items: Tensor, generator: torch.Generator) -> Tensor:
     return mask
 
 
-SMD = Method(name="smd", replay=ReplaySource.GENERATED, gradient=aligned_gradient)
+SMD = Method(name="smd", replay=ReplaySource.GENERATED, begin=memoryless(aligned_gradient))

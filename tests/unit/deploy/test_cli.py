@@ -20,6 +20,8 @@ sites = ["north", "south"]
 [task]
 classes = ["gland"]
 working_size = [16, 16]
+[denoiser]
+prompt_width = 16
 [simulation]
 data_root = "hospitals"
 """

@@ -9,6 +9,7 @@ from wardround.server.study_folder import JOURNAL
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import CheckpointError, UsageError
 from wardround.shared.messages import TensorSpec
+from wardround.shared.trail import Trail
 
 MANIFEST = Manifest(parts={"segmenter": (TensorSpec(name="w", shape=(1,), dtype="F32"),)})
 
@@ -29,7 +30,9 @@ class _Listener:
 @pytest.fixture
 def relay(tmp_path):
     with Journal(tmp_path / "journal") as journal:
-        yield Relay(journal, ArtefactStore(tmp_path / "store"))
+        yield Relay(
+            journal, ArtefactStore(tmp_path / "store"), Trail(tmp_path / "audit", holder="hub")
+        )
 
 
 def test_an_order_reaches_its_site_as_bytes_and_no_other(relay):

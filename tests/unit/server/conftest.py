@@ -25,6 +25,7 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
+from wardround.shared.trail import Trail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,11 @@ class World:
 
     def relay(self, folder: Path) -> Relay:
         """A relay in `folder` whose study is created."""
-        relay = Relay(Journal(folder / "journal"), ArtefactStore(folder / "checkpoints"))
+        relay = Relay(
+            Journal(folder / "journal"),
+            ArtefactStore(folder / "checkpoints"),
+            Trail(folder / "audit", holder="wardround://coordinator/coordinator"),
+        )
         relay.create_study(self.plan, self.manifest, self.parts(0))
         return relay
 

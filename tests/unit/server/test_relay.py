@@ -12,6 +12,7 @@ from wardround.shared import codec
 from wardround.shared.checkpoint import chunks_of
 from wardround.shared.errors import CheckpointError, JournalError, WireError
 from wardround.shared.messages import Phase, Progress
+from wardround.shared.trail import Trail
 
 
 @pytest.fixture
@@ -21,6 +22,10 @@ def relay(world, tmp_path):
     _evaluate_row(relay, world, 0)
     relay.next_order()
     return relay
+
+
+def _trail(tmp_path):
+    return Trail(tmp_path / "audit", holder="wardround://coordinator/coordinator")
 
 
 def _evaluate_row(relay, world, visit):
@@ -91,7 +96,7 @@ def test_a_site_may_fetch_the_checkpoint_of_its_order_alone(relay, world):
 def test_progress_reaches_who_watches_and_not_the_journal(world, tmp_path):
     seen = []
     with Journal(tmp_path / "journal") as journal:
-        relay = Relay(journal, ArtefactStore(tmp_path), on_progress=seen.append)
+        relay = Relay(journal, ArtefactStore(tmp_path), _trail(tmp_path), on_progress=seen.append)
         relay.create_study(world.plan, world.manifest, world.parts(0))
         progress = Progress(visit=0, site_id="ada", phase=Phase.EVALUATE, step=1, total=2)
         relay.progress("ada", codec.encode(progress))
@@ -277,7 +282,7 @@ def test_nothing_is_accepted_after_the_end(world, tmp_path):
     with Journal(tmp_path / "journal") as journal:
         for event in world.events():
             journal.append(event)
-        relay = Relay(journal, ArtefactStore(tmp_path))
+        relay = Relay(journal, ArtefactStore(tmp_path), _trail(tmp_path))
         assert relay.next_order() is None
         with pytest.raises(WireError, match="nothing of it is due"):
             relay.fetch("ada", world.ref(3).parts[0])
@@ -285,7 +290,7 @@ def test_nothing_is_accepted_after_the_end(world, tmp_path):
 
 def test_a_starting_checkpoint_that_is_not_the_manifests_begins_no_study(world, tmp_path):
     with Journal(tmp_path / "journal") as journal:
-        relay = Relay(journal, ArtefactStore(tmp_path))
+        relay = Relay(journal, ArtefactStore(tmp_path), _trail(tmp_path))
         with pytest.raises(CheckpointError):
             relay.create_study(world.plan, world.manifest, world.parts(1))
         assert journal.events == ()

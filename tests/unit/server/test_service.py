@@ -24,6 +24,7 @@ from wardround.shared.enrolment import make_request
 from wardround.shared.errors import JournalError
 from wardround.shared.identity import Role, identity_of, uri_of
 from wardround.shared.study_api import Stop, Withdraw
+from wardround.shared.trail import Trail
 from wardround.wire.v1 import relay_pb2 as wire
 
 
@@ -188,7 +189,8 @@ def test_a_study_in_which_nothing_is_left_to_do_is_complete_when_it_is_served(
 
     async def serve() -> None:
         with Journal(tmp_path / "journal") as journal:
-            study = LiveStudy(Relay(journal, ArtefactStore(tmp_path)), Presence(10))
+            trail = Trail(tmp_path / "audit", holder="hub")
+            study = LiveStudy(Relay(journal, ArtefactStore(tmp_path), trail), Presence(10))
             study.close()
             assert study.complete.is_set()
             assert journal.events == tuple(world.events())

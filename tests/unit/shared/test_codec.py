@@ -39,7 +39,7 @@ study_ids = st.from_regex(r"[a-z][a-z0-9-]{0,63}", fullmatch=True)
 counts = st.integers(0, 2**31 - 1)
 visits = st.integers(1, 2**31 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
-distances = st.none() | st.floats(0, 1e6)
+distances = st.none() | st.floats(0, 1e5)
 part_names = st.sampled_from(["segmenter", "denoiser", "method"]) | st.builds(
     "{}.{}".format, st.sampled_from(["prompt", "labeller"]), site_ids
 )
@@ -64,7 +64,7 @@ def _values(metric):
         return st.floats(0, 1)
     if metric in {Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST}:
         return st.floats(-1, 1)
-    return st.floats(0, 1e9) if metric is Metric.REPLAYED_PAIRS else finite
+    return st.floats(0, 1e9)
 
 
 scores = st.builds(
@@ -73,7 +73,7 @@ scores = st.builds(
     dice=st.floats(0, 1),
     hd95_mm=distances,
     asd_mm=distances,
-    num_undefined=counts,
+    num_undefined=st.none() | counts,
 )
 messages = st.one_of(
     st.builds(

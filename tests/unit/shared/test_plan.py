@@ -225,3 +225,21 @@ def test_a_canonical_plan_parses_to_itself():
 def test_two_and_a_half_dimensions_stack_three_slices():
     assert plan.parse(_with("task.dims", "2.5d"), origin="here").task.input_channels == 3
     assert plan.parse(_with("task.channels", 3), origin="here").task.input_channels == 3
+
+
+def test_a_prompt_that_could_hold_an_image_is_refused():
+    content = {
+        "study_id": "s",
+        "sites": ["a"],
+        "task": {"classes": ["organ"], "working_size": [16, 24]},
+        "denoiser": {
+            "prompt_tokens": 4,
+            "prompt_width": 24,
+        },  # 384 bytes, as many as 16 x 24 pixels
+    }
+    plan.parse(content, origin="test")
+    content["denoiser"]["prompt_width"] = 25
+    with pytest.raises(PlanError, match=r"could hold 1\.04 images of working_size \[16, 24\]"):
+        plan.parse(content, origin="test")
+    content["release"] = {"prompt_images": 1.1}
+    plan.parse(content, origin="test")

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/relay.proto\x12\x11wardround.wire.v1\"7\n\x0fRegisterRequest\x12\x0f\n\x07release\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\"i\n\x10RegisterResponse\x12\x0f\n\x07release\x18\x01 \x01(\t\x12\x10\n\x08study_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x04 \x01(\r\"\x12\n\x10NextOrderRequest\"]\n\x11NextOrderResponse\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.wardround.wire.v1.OrderKind\x12\r\n\x05token\x18\x02 \x01(\t\x12\r\n\x05order\x18\x03 \x01(\x0c\"3\n\x10HeartbeatRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08progress\x18\x02 \x01(\x0c\"\'\n\x11HeartbeatResponse\x12\x12\n\nis_current\x18\x01 \x01(\x08\"B\n\x0c\x46\x65tchRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x13\n\x0bpart_digest\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x1e\n\rFetchResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"F\n\x0cOfferRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0c\x61nnouncement\x18\x02 \x01(\x0c\x12\x11\n\tpart_name\x18\x03 \x01(\t\"2\n\rOfferResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tis_stored\x18\x02 \x01(\x08\"`\n\x0e\x44\x65liverRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .wardround.wire.v1.DeliverHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"W\n\rDeliverHeader\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0c\x61nnouncement\x18\x02 \x01(\x0c\x12\x11\n\tpart_name\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"\x11\n\x0f\x44\x65liverResponse\">\n\rCommitRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06report\x18\x02 \x01(\x0c\x12\x0e\n\x06upload\x18\x03 \x01(\x0c\"\x10\n\x0e\x43ommitResponse\"1\n\x10\x45valuatedRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06report\x18\x02 \x01(\x0c\"\x13\n\x11\x45valuatedResponse*\x86\x01\n\tOrderKind\x12\x1a\n\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_KIND_NONE\x10\x01\x12\x14\n\x10ORDER_KIND_VISIT\x10\x02\x12\x19\n\x15ORDER_KIND_EVALUATION\x10\x03\x12\x17\n\x13ORDER_KIND_COMPLETE\x10\x04\x32\xa8\x05\n\x0cRelayService\x12S\n\x08Register\x12\".wardround.wire.v1.RegisterRequest\x1a#.wardround.wire.v1.RegisterResponse\x12V\n\tNextOrder\x12#.wardround.wire.v1.NextOrderRequest\x1a$.wardround.wire.v1.NextOrderResponse\x12V\n\tHeartbeat\x12#.wardround.wire.v1.HeartbeatRequest\x1a$.wardround.wire.v1.HeartbeatResponse\x12L\n\x05\x46\x65tch\x12\x1f.wardround.wire.v1.FetchRequest\x1a .wardround.wire.v1.FetchResponse0\x01\x12J\n\x05Offer\x12\x1f.wardround.wire.v1.OfferRequest\x1a .wardround.wire.v1.OfferResponse\x12R\n\x07\x44\x65liver\x12!.wardround.wire.v1.DeliverRequest\x1a\".wardround.wire.v1.DeliverResponse(\x01\x12M\n\x06\x43ommit\x12 .wardround.wire.v1.CommitRequest\x1a!.wardround.wire.v1.CommitResponse\x12V\n\tEvaluated\x12#.wardround.wire.v1.EvaluatedRequest\x1a$.wardround.wire.v1.EvaluatedResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/relay.proto\x12\x11wardround.wire.v1\"7\n\x0fRegisterRequest\x12\x0f\n\x07release\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\"i\n\x10RegisterResponse\x12\x0f\n\x07release\x18\x01 \x01(\t\x12\x10\n\x08study_id\x18\x02 \x01(\t\x12\x17\n\x0fmanifest_digest\x18\x03 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x04 \x01(\r\"\x12\n\x10NextOrderRequest\"l\n\x11NextOrderResponse\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.wardround.wire.v1.OrderKind\x12\r\n\x05token\x18\x02 \x01(\t\x12\r\n\x05order\x18\x03 \x01(\x0c\x12\r\n\x05trail\x18\x04 \x01(\x0c\"3\n\x10HeartbeatRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08progress\x18\x02 \x01(\x0c\"\'\n\x11HeartbeatResponse\x12\x12\n\nis_current\x18\x01 \x01(\x08\"B\n\x0c\x46\x65tchRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x13\n\x0bpart_digest\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x1e\n\rFetchResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"F\n\x0cOfferRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0c\x61nnouncement\x18\x02 \x01(\x0c\x12\x11\n\tpart_name\x18\x03 \x01(\t\"2\n\rOfferResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x11\n\tis_stored\x18\x02 \x01(\x08\"`\n\x0e\x44\x65liverRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .wardround.wire.v1.DeliverHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"W\n\rDeliverHeader\x12\r\n\x05token\x18\x01 \x01(\t\x12\x14\n\x0c\x61nnouncement\x18\x02 \x01(\x0c\x12\x11\n\tpart_name\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"\x11\n\x0f\x44\x65liverResponse\">\n\rCommitRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06report\x18\x02 \x01(\x0c\x12\x0e\n\x06upload\x18\x03 \x01(\x0c\"\x10\n\x0e\x43ommitResponse\"1\n\x10\x45valuatedRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0e\n\x06report\x18\x02 \x01(\x0c\"\x13\n\x11\x45valuatedResponse*\x86\x01\n\tOrderKind\x12\x1a\n\x16ORDER_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fORDER_KIND_NONE\x10\x01\x12\x14\n\x10ORDER_KIND_VISIT\x10\x02\x12\x19\n\x15ORDER_KIND_EVALUATION\x10\x03\x12\x17\n\x13ORDER_KIND_COMPLETE\x10\x04\x32\xa8\x05\n\x0cRelayService\x12S\n\x08Register\x12\".wardround.wire.v1.RegisterRequest\x1a#.wardround.wire.v1.RegisterResponse\x12V\n\tNextOrder\x12#.wardround.wire.v1.NextOrderRequest\x1a$.wardround.wire.v1.NextOrderResponse\x12V\n\tHeartbeat\x12#.wardround.wire.v1.HeartbeatRequest\x1a$.wardround.wire.v1.HeartbeatResponse\x12L\n\x05\x46\x65tch\x12\x1f.wardround.wire.v1.FetchRequest\x1a .wardround.wire.v1.FetchResponse0\x01\x12J\n\x05Offer\x12\x1f.wardround.wire.v1.OfferRequest\x1a .wardround.wire.v1.OfferResponse\x12R\n\x07\x44\x65liver\x12!.wardround.wire.v1.DeliverRequest\x1a\".wardround.wire.v1.DeliverResponse(\x01\x12M\n\x06\x43ommit\x12 .wardround.wire.v1.CommitRequest\x1a!.wardround.wire.v1.CommitResponse\x12V\n\tEvaluated\x12#.wardround.wire.v1.EvaluatedRequest\x1a$.wardround.wire.v1.EvaluatedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wardround.wire.v1.relay_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERKIND']._serialized_start=1010
-  _globals['_ORDERKIND']._serialized_end=1144
+  _globals['_ORDERKIND']._serialized_start=1025
+  _globals['_ORDERKIND']._serialized_end=1159
   _globals['_REGISTERREQUEST']._serialized_start=52
   _globals['_REGISTERREQUEST']._serialized_end=107
   _globals['_REGISTERRESPONSE']._serialized_start=109
@@ -40,33 +40,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEXTORDERREQUEST']._serialized_start=216
   _globals['_NEXTORDERREQUEST']._serialized_end=234
   _globals['_NEXTORDERRESPONSE']._serialized_start=236
-  _globals['_NEXTORDERRESPONSE']._serialized_end=329
-  _globals['_HEARTBEATREQUEST']._serialized_start=331
-  _globals['_HEARTBEATREQUEST']._serialized_end=382
-  _globals['_HEARTBEATRESPONSE']._serialized_start=384
-  _globals['_HEARTBEATRESPONSE']._serialized_end=423
-  _globals['_FETCHREQUEST']._serialized_start=425
-  _globals['_FETCHREQUEST']._serialized_end=491
-  _globals['_FETCHRESPONSE']._serialized_start=493
-  _globals['_FETCHRESPONSE']._serialized_end=523
-  _globals['_OFFERREQUEST']._serialized_start=525
-  _globals['_OFFERREQUEST']._serialized_end=595
-  _globals['_OFFERRESPONSE']._serialized_start=597
-  _globals['_OFFERRESPONSE']._serialized_end=647
-  _globals['_DELIVERREQUEST']._serialized_start=649
-  _globals['_DELIVERREQUEST']._serialized_end=745
-  _globals['_DELIVERHEADER']._serialized_start=747
-  _globals['_DELIVERHEADER']._serialized_end=834
-  _globals['_DELIVERRESPONSE']._serialized_start=836
-  _globals['_DELIVERRESPONSE']._serialized_end=853
-  _globals['_COMMITREQUEST']._serialized_start=855
-  _globals['_COMMITREQUEST']._serialized_end=917
-  _globals['_COMMITRESPONSE']._serialized_start=919
-  _globals['_COMMITRESPONSE']._serialized_end=935
-  _globals['_EVALUATEDREQUEST']._serialized_start=937
-  _globals['_EVALUATEDREQUEST']._serialized_end=986
-  _globals['_EVALUATEDRESPONSE']._serialized_start=988
-  _globals['_EVALUATEDRESPONSE']._serialized_end=1007
-  _globals['_RELAYSERVICE']._serialized_start=1147
-  _globals['_RELAYSERVICE']._serialized_end=1827
+  _globals['_NEXTORDERRESPONSE']._serialized_end=344
+  _globals['_HEARTBEATREQUEST']._serialized_start=346
+  _globals['_HEARTBEATREQUEST']._serialized_end=397
+  _globals['_HEARTBEATRESPONSE']._serialized_start=399
+  _globals['_HEARTBEATRESPONSE']._serialized_end=438
+  _globals['_FETCHREQUEST']._serialized_start=440
+  _globals['_FETCHREQUEST']._serialized_end=506
+  _globals['_FETCHRESPONSE']._serialized_start=508
+  _globals['_FETCHRESPONSE']._serialized_end=538
+  _globals['_OFFERREQUEST']._serialized_start=540
+  _globals['_OFFERREQUEST']._serialized_end=610
+  _globals['_OFFERRESPONSE']._serialized_start=612
+  _globals['_OFFERRESPONSE']._serialized_end=662
+  _globals['_DELIVERREQUEST']._serialized_start=664
+  _globals['_DELIVERREQUEST']._serialized_end=760
+  _globals['_DELIVERHEADER']._serialized_start=762
+  _globals['_DELIVERHEADER']._serialized_end=849
+  _globals['_DELIVERRESPONSE']._serialized_start=851
+  _globals['_DELIVERRESPONSE']._serialized_end=868
+  _globals['_COMMITREQUEST']._serialized_start=870
+  _globals['_COMMITREQUEST']._serialized_end=932
+  _globals['_COMMITRESPONSE']._serialized_start=934
+  _globals['_COMMITRESPONSE']._serialized_end=950
+  _globals['_EVALUATEDREQUEST']._serialized_start=952
+  _globals['_EVALUATEDREQUEST']._serialized_end=1001
+  _globals['_EVALUATEDRESPONSE']._serialized_start=1003
+  _globals['_EVALUATEDRESPONSE']._serialized_end=1022
+  _globals['_RELAYSERVICE']._serialized_start=1162
+  _globals['_RELAYSERVICE']._serialized_end=1842
 # @@protoc_insertion_point(module_scope)

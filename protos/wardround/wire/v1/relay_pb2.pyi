@@ -138,22 +138,26 @@ class NextOrderResponse(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
     kind: Global___OrderKind.ValueType
     """Whether there is an order, and of which kind."""
     token: _builtins.str
     """Fencing token of the lease, which every message about this order repeats. It changes when the coordinator starts anew."""
     order: _builtins.bytes
     """The encoded VisitOrder or EvaluationOrder."""
+    trail: _builtins.bytes
+    """The encoded Anchor: head of the coordinator's audit trail as it is now. Beside the order, which is the same each time."""
     def __init__(
         self,
         *,
         kind: Global___OrderKind.ValueType = ...,
         token: _builtins.str = ...,
         order: _builtins.bytes = ...,
+        trail: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "order", b"order", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "order", b"order", "token", b"token", "trail", b"trail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

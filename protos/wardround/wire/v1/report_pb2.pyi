@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from wardround.wire.v1 import checkpoint_pb2 as _checkpoint_pb2
+from wardround.wire.v1 import trail_pb2 as _trail_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -247,6 +248,7 @@ class VisitReport(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     PHASE_SECONDS_FIELD_NUMBER: _builtins.int
     NUM_TRAIN_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit, from 1."""
     site_id: _builtins.str
@@ -261,6 +263,10 @@ class VisitReport(_message.Message):
     def phase_seconds(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseSeconds]:
         """Durations of its phases, in the order of the enum. No phase occurs twice."""
 
+    @_builtins.property
+    def trail(self) -> _trail_pb2.Anchor:
+        """Head of the site's audit trail when the report was released. Absent where the site keeps none."""
+
     def __init__(
         self,
         *,
@@ -269,10 +275,11 @@ class VisitReport(_message.Message):
         metrics: _abc.Iterable[Global___MetricValue] | None = ...,
         phase_seconds: _abc.Iterable[Global___PhaseSeconds] | None = ...,
         num_train: _builtins.int | None = ...,
+        trail: _trail_pb2.Anchor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "num_train", b"num_train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "num_train", b"num_train", "trail", b"trail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "metrics", b"metrics", "num_train", b"num_train", "phase_seconds", b"phase_seconds", "site_id", b"site_id", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "metrics", b"metrics", "num_train", b"num_train", "phase_seconds", b"phase_seconds", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__num_train: _TypeAlias = _typing.Literal["num_train"]  # noqa: Y015
     _WhichOneofArgType__num_train: _TypeAlias = _typing.Literal["_num_train", b"_num_train"]  # noqa: Y015
@@ -291,6 +298,7 @@ class ClassScore(_message.Message):
     HD95_MM_FIELD_NUMBER: _builtins.int
     ASD_MM_FIELD_NUMBER: _builtins.int
     NUM_UNDEFINED_FIELD_NUMBER: _builtins.int
+    IS_UNDEFINED_SUPPRESSED_FIELD_NUMBER: _builtins.int
     class_name: _builtins.str
     """Name of the class as the study plan spells it."""
     dice: _builtins.float
@@ -300,7 +308,9 @@ class ClassScore(_message.Message):
     asd_mm: _builtins.float
     """Mean average symmetric surface distance in mm over the cases where it is defined. Absent where it is for none."""
     num_undefined: _builtins.int
-    """Number of held-out cases whose surface distances are not defined, because a mask is empty."""
+    """Number of held-out cases whose surface distances are not defined, because a mask is empty. 0 where suppressed."""
+    is_undefined_suppressed: _builtins.bool
+    """Whether that number is suppressed, because it or the number of the other cases is below the plan's smallest count."""
     def __init__(
         self,
         *,
@@ -309,10 +319,11 @@ class ClassScore(_message.Message):
         hd95_mm: _builtins.float | None = ...,
         asd_mm: _builtins.float | None = ...,
         num_undefined: _builtins.int = ...,
+        is_undefined_suppressed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "hd95_mm", b"hd95_mm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "class_name", b"class_name", "dice", b"dice", "hd95_mm", b"hd95_mm", "num_undefined", b"num_undefined"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm", "_hd95_mm", b"_hd95_mm", "asd_mm", b"asd_mm", "class_name", b"class_name", "dice", b"dice", "hd95_mm", b"hd95_mm", "is_undefined_suppressed", b"is_undefined_suppressed", "num_undefined", b"num_undefined"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asd_mm: _TypeAlias = _typing.Literal["asd_mm"]  # noqa: Y015
     _WhichOneofArgType__asd_mm: _TypeAlias = _typing.Literal["_asd_mm", b"_asd_mm"]  # noqa: Y015
@@ -337,6 +348,7 @@ class EvaluationReport(_message.Message):
     NUM_CASES_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     DATA_DIGEST_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit that made the checkpoint; 0 is the starting model."""
     site_id: _builtins.str
@@ -351,6 +363,10 @@ class EvaluationReport(_message.Message):
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
         """One score for each foreground class, in the order of the study plan."""
 
+    @_builtins.property
+    def trail(self) -> _trail_pb2.Anchor:
+        """Head of the site's audit trail when the report was released. Absent where the site keeps none."""
+
     def __init__(
         self,
         *,
@@ -360,10 +376,11 @@ class EvaluationReport(_message.Message):
         num_cases: _builtins.int | None = ...,
         classes: _abc.Iterable[Global___ClassScore] | None = ...,
         data_digest: _builtins.str = ...,
+        trail: _trail_pb2.Anchor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "num_cases", b"num_cases"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "num_cases", b"num_cases", "trail", b"trail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "num_cases", b"num_cases", "site_id", b"site_id", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "num_cases", b"num_cases", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__num_cases: _TypeAlias = _typing.Literal["num_cases"]  # noqa: Y015
     _WhichOneofArgType__num_cases: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases"]  # noqa: Y015

@@ -64,7 +64,7 @@ def test_a_result_arrives_as_it_was_sent(record: ResultRecord) -> None:
 
 
 def test_each_part_is_one_array_of_its_very_bytes() -> None:
-    record = OrderRecord(site_id="ada", order=b"", parts={"ab": b"12345"})
+    record = OrderRecord(site_id="ada", order=b"", parts={"ab": b"12345"}, trail=b"")
     (array,) = pack_order(record).array_records["parts"].values()
     assert (array.dtype, array.shape, array.data) == ("uint8", (5,), b"12345")
 

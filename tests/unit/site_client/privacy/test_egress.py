@@ -1,4 +1,4 @@
-import json
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -10,6 +10,7 @@ from wardround.shared import codec
 from wardround.shared.checkpoint import Manifest, part_ref, ref_of
 from wardround.shared.errors import EgressRefused
 from wardround.shared.messages import (
+    Anchor,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
@@ -21,7 +22,9 @@ from wardround.shared.messages import (
     VisitOrder,
     VisitReport,
 )
+from wardround.shared.trail import Trail
 from wardround.site_client.privacy.egress import EgressGuard
+from wardround.site_client.privacy.policy import SitePolicy
 
 MANIFEST = Manifest(
     parts={"segmenter": (TensorSpec(name="w", shape=(4,), dtype="F32"),)},
@@ -46,7 +49,7 @@ EVALUATION = EvaluationReport(
     classes=(SCORE,),
     data_digest="ab" * 32,
 )
-PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2)
+PROGRESS = Progress(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2)
 
 
 @pytest.fixture
@@ -74,13 +77,13 @@ def evaluation_order(tiny_plan):
 
 @pytest.fixture
 def audit(tmp_path):
-    return tmp_path / "egress.jsonl"
+    return Trail(tmp_path / "audit", holder="wardround://site/ada")
 
 
 @pytest.fixture
 def idle(tiny_plan, audit):
     """A guard of site ada that has no order."""
-    return EgressGuard(tiny_plan, MANIFEST, site_id="ada", audit=audit)
+    return EgressGuard(tiny_plan, MANIFEST, site_id="ada", trail=audit)
 
 
 @pytest.fixture
@@ -98,7 +101,8 @@ def evaluating(idle, evaluation_order):
 
 
 def _lines(audit):
-    return [json.loads(line) for line in audit.read_text().splitlines()]
+    """What the trail says after its first line."""
+    return [(line.kind, dict(line.facts)) for line in audit.lines()[1:]]
 
 
 def _upload(*parts, visit=1):
@@ -113,22 +117,35 @@ def test_a_whole_visit_is_released(visiting, audit):
     assert parts[0] == part_ref("segmenter", SEGMENTER)
     upload = visiting.release(_upload(*parts))
     assert codec.decode_checkpoint_upload(upload) == _upload(*parts)
-    assert codec.decode_visit_report(visiting.release(REPORT)) == REPORT
+    head = audit.head()
+    assert codec.decode_visit_report(visiting.release(REPORT)) == replace(REPORT, trail=head)
     assert codec.decode_progress(visiting.release(PROGRESS)) == PROGRESS
-    assert [line["verdict"] for line in _lines(audit)] == ["released"] * 5
+    assert [kind for kind, _ in _lines(audit)] == ["ordered", *["released"] * 5]
 
 
-def test_a_whole_evaluation_is_released(evaluating):
-    assert codec.decode_evaluation_report(evaluating.release(EVALUATION)) == EVALUATION
+def test_a_whole_evaluation_is_released_with_the_head_of_the_trail(evaluating, audit):
+    head = audit.head()
+    made_up = replace(EVALUATION, trail=Anchor(seq=1, digest="0" * 64))
+    released = codec.decode_evaluation_report(evaluating.release(made_up))
+    assert released == replace(EVALUATION, trail=head)
 
 
-def test_numbers_leave_with_six_digits(visiting, evaluation_order):
+def test_the_head_of_the_coordinators_trail_is_in_the_line_of_the_order(idle, audit, visit_order):
+    idle.begin(visit_order, Anchor(seq=3, digest="a" * 64))
+    assert _lines(audit)[-1][1]["anchor"] == [3, "a" * 64]
+
+
+def test_scores_leave_with_six_digits_losses_with_four_seconds_with_three(
+    visiting, evaluation_order
+):
     report = replace(
-        REPORT, metrics={Metric.DICE_AFTER: 2 / 3}, phase_seconds={Phase.FETCH: 1234567.8}
+        REPORT,
+        metrics={Metric.DICE_AFTER: 2 / 3, Metric.SEGMENTER_LOSS: 2 / 3},
+        phase_seconds={Phase.FETCH: 1234567.8},
     )
     released = codec.decode_visit_report(visiting.release(report))
-    assert released.metrics == {Metric.DICE_AFTER: 0.666667}
-    assert released.phase_seconds == {Phase.FETCH: 1234570.0}
+    assert released.metrics == {Metric.DICE_AFTER: 0.666667, Metric.SEGMENTER_LOSS: 0.6667}
+    assert released.phase_seconds == {Phase.FETCH: 1230000.0}
     visiting.begin(evaluation_order)
     score = replace(SCORE, dice=1 / 3, hd95_mm=math.pi * 1e-3, asd_mm=math.e)
     evaluation = visiting.release(replace(EVALUATION, classes=(score,)))
@@ -161,7 +178,7 @@ class _Disguised(Progress):
         SCORE,
         GENESIS,
         MANIFEST,
-        _Disguised(visit=1, site_id="ada", phase=Phase.REPLAY, step=1, total=2),
+        _Disguised(visit=1, site_id="ada", phase=Phase.SEGMENTER, step=1, total=2),
     ],
 )
 def test_nothing_outside_the_allow_list_leaves_the_site(visiting, message):
@@ -298,7 +315,7 @@ def test_an_upload_with_other_parts_than_the_manifests_does_not_leave(visiting):
 def _guard_with_budget(plan, audit, size):
     release = plan.release.model_copy(update={"byte_budget": size})
     plan = plan.model_copy(update={"release": release})
-    return plan, EgressGuard(plan, MANIFEST, site_id="ada", audit=audit)
+    return plan, EgressGuard(plan, MANIFEST, site_id="ada", trail=audit)
 
 
 def test_a_visit_releases_no_more_bytes_than_its_budget(
@@ -329,29 +346,63 @@ def test_whatever_fails_inside_the_guard_nothing_leaves(visiting, audit, monkeyp
     with pytest.raises(EgressRefused, match="failed with RuntimeError") as caught:
         visiting.release(PROGRESS)
     assert "patient" not in str(caught.value)
-    assert _lines(audit)[-1]["verdict"] == "refused: RuntimeError"
-    assert "patient" not in audit.read_text()
+    assert _lines(audit)[-1] == ("refused", {"visit": 1, "what": "Progress", "why": "RuntimeError"})
+    assert "patient" not in str(_lines(audit))
 
 
 def test_a_release_without_its_audit_line_does_not_happen(visiting, audit):
-    audit.mkdir()
-    with pytest.raises(EgressRefused, match="audit file"):
+    (audit.folder / "trail.key").unlink()
+    with pytest.raises(EgressRefused, match="without its line"):
         visiting.release(PROGRESS)
-    with pytest.raises(EgressRefused, match="audit file"):
+    with pytest.raises(EgressRefused, match="without its line"):
         visiting.release_part("segmenter", SEGMENTER)
-    with pytest.raises(EgressRefused, match="audit file"):
+    with pytest.raises(EgressRefused, match="without its line"):
         visiting.release("a log line")
 
 
-def test_every_release_and_refusal_is_a_line_without_content(visiting, audit):
+def test_every_order_release_and_refusal_is_a_line_without_content(visiting, audit, visit_order):
     part = visiting.release_part("segmenter", SEGMENTER)
     with pytest.raises(EgressRefused):
         visiting.release(replace(REPORT, metrics={"patient_17": 0.5}))
     data = visiting.release(REPORT)
-    released, refused, report = _lines(audit)
-    assert set(released) == {"at", "site", "visit", "kind", "size_bytes", "digest", "verdict"}
-    assert (released["kind"], released["size_bytes"]) == ("part segmenter", len(SEGMENTER))
-    assert released["digest"] == part.digest
-    assert (refused["kind"], refused["verdict"]) == ("VisitReport", "refused: EgressRefused")
-    assert (report["size_bytes"], report["visit"], report["site"]) == (len(data), 1, "ada")
-    assert "patient" not in audit.read_text()
+    with pytest.raises(EgressRefused):
+        visiting.begin(replace(visit_order, site_id="ben"))
+    ordered = {"what": "visit", "study": "tiny", "plan": visit_order.plan_digest}
+    ordered |= {"checkpoint": GENESIS.digest, "anchor": None}
+    released = {"what": "part segmenter", "size_bytes": len(SEGMENTER), "digest": part.digest}
+    report = {
+        "what": "VisitReport",
+        "size_bytes": len(data),
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+    assert _lines(audit) == [
+        ("ordered", {"visit": 1, **ordered}),
+        ("released", {"visit": 1, **released}),
+        ("refused", {"visit": 1, "what": "VisitReport", "why": "EgressRefused"}),
+        ("released", {"visit": 1, **report}),
+        ("refused", {"visit": 1, "what": "visit order", "why": "EgressRefused"}),
+    ]
+
+
+def test_the_policy_of_a_site_suppresses_more_counts_and_allows_fewer_bytes(
+    tiny_plan, audit, visit_order
+):
+    policy = SitePolicy(min_count=REPORT.num_train + 1, byte_budget=len(SEGMENTER))
+    guard = EgressGuard(tiny_plan, MANIFEST, site_id="ada", trail=audit, policy=policy)
+    guard.begin(visit_order)
+    assert codec.decode_visit_report(guard.release(REPORT)).num_train is None
+    guard.release_part("segmenter", SEGMENTER)
+    with pytest.raises(EgressRefused, match="byte_budget"):
+        guard.release_part("prompt.ada", PROMPT)
+
+
+def test_the_policy_of_a_site_loosens_nothing(tiny_plan, audit, visit_order):
+    release = tiny_plan.release.model_copy(update={"byte_budget": len(SEGMENTER) - 1})
+    plan = tiny_plan.model_copy(update={"release": release})
+    policy = SitePolicy(min_count=1, byte_budget=10**9)
+    guard = EgressGuard(plan, MANIFEST, site_id="ada", trail=audit, policy=policy)
+    guard.begin(replace(visit_order, plan_digest=plan.digest()))
+    few = replace(REPORT, num_train=plan.release.min_count - 1)
+    assert codec.decode_visit_report(guard.release(few)).num_train is None
+    with pytest.raises(EgressRefused, match="byte_budget"):
+        guard.release_part("segmenter", SEGMENTER)

@@ -1,0 +1,107 @@
+"""Is a part made of weights that training made? What its numbers tell, before it leaves.
+
+Three looks. *How far*: a step of Adam moves a weight by at most its learning rate times
+(1 - beta1) / sqrt(1 - beta2) = 3.16 (Kingma and Ba 2015, section 2.1), so no weight of a released
+part lies farther from its parent than the plan's steps allow; pixels from 0 to 255, and bytes read
+as floats, do. *Odd numbers*: training leaves hardly a subnormal or a negative zero, whose bits
+would be free. *Own images*: `image_search` compares the part with the site's own images.
+
+A site that means to hide bits in weights of the right shape can: noise of the size of a training
+step cannot be told from a training step. What bounds it is the byte budget.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from wardround.shared.checkpoint import PROMPT
+from wardround.shared.errors import EgressRefused
+from wardround.shared.plan import PER_SITE, StudyPlan
+from wardround.site_client.learning.weights import unpack
+from wardround.site_client.privacy.image_search import ImageSearch
+
+ADAM_STEP = 4.0  # 3.16, and room for rounding and for weight decay (1e-4 of a weight and step)
+PROMPT_START = 8.0  # standard deviations: how far from nought a prompt begins at most
+SMALLEST_NORMAL = np.finfo(np.float32).tiny
+ODD_SHARE, ODD_NUMBER = 0.01, 16
+
+
+class ContentCheck:
+    """Looks into the parts of one visit.
+
+    Args:
+        plan: The study plan.
+        site_id: Whose visit it is.
+        parent: Part name -> file of the checkpoint that the visit started from.
+        images: The site's own images.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, site_id: str, parent: Mapping[str, bytes], images: ImageSearch
+    ) -> None:
+        self._plan, self._site_id = plan, site_id
+        self._parent, self._images = parent, images
+
+    def __call__(self, name: str, data: bytes) -> None:
+        """Look at the file of the part `name`, which has the manifest's tensors.
+
+        Raises:
+            EgressRefused: Training does not make this.
+        """
+        self._images.expect_absent(name, data)
+        before = _arrays(self._parent[name]) if name in self._parent else {}
+        reach = self._reach(name)
+        for key, tensor in _arrays(data).items():
+            values = tensor.ravel()
+            if not values.size:
+                continue
+            start = before[key].ravel() if key in before else np.zeros(1, np.float32)
+            if reach is not None:
+                _expect_in_reach(name, key, values, start, reach)
+                _expect_ordinary(name, key, values)
+            self._images.expect_unlike(name, key, values, values - start)
+
+    def _reach(self, name: str) -> float | None:
+        """Return how far a visit can move a weight of a part; None where no bound is known."""
+        segmenter, denoiser = self._plan.segmenter, self._plan.denoiser
+        earlier = [_largest(data) for key, data in self._parent.items() if key.startswith(PROMPT)]
+        steps = denoiser.steps if earlier else denoiser.first_steps
+        match name:
+            case "segmenter" if self._plan.method.name != PER_SITE:
+                return ADAM_STEP * segmenter.learning_rate * segmenter.steps
+            case "denoiser":
+                return ADAM_STEP * denoiser.learning_rate * steps
+            case _ if name == PROMPT + self._site_id:
+                start = max([PROMPT_START, *(one + PROMPT_START for one in earlier)])
+                return start + ADAM_STEP * denoiser.prompt_learning_rate * steps
+            case _:  # a labeller has its segmenter's very bytes; what a method remembers, any size
+                return None
+
+
+def _expect_in_reach(
+    part: str, key: str, values: np.ndarray, start: np.ndarray, reach: float
+) -> None:
+    moved = float(np.abs(values - start).max())
+    if moved > reach * 1.01 + 1e-4 * float(np.abs(start).max()) * reach:
+        raise EgressRefused(
+            f"part '{part}': tensor '{key}' lies {moved:.3g} from where the visit began, and the "
+            f"plan's training can move a weight by {reach:.3g}. These are no weights that it made."
+        )
+
+
+def _expect_ordinary(part: str, key: str, values: np.ndarray) -> None:
+    sizes = np.abs(values)
+    odd = int(((sizes < SMALLEST_NORMAL) & ((sizes > 0) | np.signbit(values))).sum())
+    if odd > ODD_NUMBER + ODD_SHARE * values.size:
+        raise EgressRefused(
+            f"part '{part}': tensor '{key}' holds {odd} subnormal numbers or negative zeros of "
+            f"{values.size}. Training leaves hardly any; nothing was released."
+        )
+
+
+def _arrays(data: bytes) -> dict[str, np.ndarray]:
+    return {key: tensor.float().numpy() for key, tensor in unpack(data).items()}
+
+
+def _largest(data: bytes) -> float:
+    return max(float(tensor.abs().max()) for tensor in unpack(data).values())

@@ -1,0 +1,120 @@
+"""The site's own policy, `site.toml`: what its staff demand beyond the study plan.
+
+It lies at the site and never leaves. Each key can only tighten what the plan says, never loosen it:
+where both speak, the stricter holds. It is validated as strictly as a plan: an unknown key is an
+error.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wardround.shared import plan_faults
+from wardround.shared.errors import NotPermitted, PlanError
+from wardround.shared.plan import StudyPlan
+
+POLICY_FILE = "site.toml"
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")]
+
+
+class SitePolicy(BaseModel):
+    """What a site demands; everything left out is as the plan says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min_cases: Annotated[int, Field(ge=1)] = Field(
+        1, description="fewest cases with which this site takes part in a study"
+    )
+    min_count: Annotated[int, Field(ge=1)] = Field(
+        1, description="k: case counts below this never leave"
+    )
+    byte_budget: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="most bytes of checkpoint that may leave in one visit"
+    )
+    epsilon_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="most epsilon that all visits together may spend"
+    )
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="largest delta at which epsilon is stated"
+    )
+    max_copy_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="largest share of generated images that may be copies of training images"
+    )
+    release_gallery: bool = Field(
+        True, description="whether generated images of this site may be shown outside of it"
+    )
+    network: Literal["coordinator-only", "open"] = Field(
+        "coordinator-only",
+        description="coordinator-only: do not start where anything else can be reached; open: the "
+        "site's staff accept that it can",
+    )
+    probe_addresses: Annotated[tuple[Address, ...], Field(max_length=32)] = Field(
+        (), description="HOST:PORT that must not answer; tried at the start, nothing else is"
+    )
+    probe_names: Annotated[tuple[Name, ...], Field(max_length=32)] = Field(
+        (), description="names that must not resolve; asked for at the start, no others are"
+    )
+
+    @model_validator(mode="after")
+    def _budget_has_both(self) -> Self:
+        if (self.epsilon_budget is None) != (self.delta is None):
+            raise ValueError("epsilon_budget and delta go together: give both, or neither")
+        return self
+
+    def smallest_count(self, plan: StudyPlan) -> int:
+        """Return the smallest case count that may leave."""
+        return max(self.min_count, plan.release.min_count)
+
+    def most_bytes(self, plan: StudyPlan) -> int:
+        """Return how many bytes of checkpoint a visit may release."""
+        own = self.byte_budget
+        return plan.release.byte_budget if own is None else min(own, plan.release.byte_budget)
+
+    def expect_enough_cases(self, site_id: str, num_cases: int) -> None:
+        """Check that the site has as many cases as its policy demands.
+
+        Raises:
+            NotPermitted: It has fewer.
+        """
+        if num_cases < self.min_cases:
+            raise NotPermitted(
+                f"site '{site_id}' has {num_cases} cases, its policy demands min_cases = "
+                f"{self.min_cases}. Take part with more cases, or have the site's staff change "
+                f"{POLICY_FILE}."
+            )
+
+
+def load(path: Path) -> SitePolicy:
+    """Return the policy in a file; where there is none, that of a site which demands nothing.
+
+    Raises:
+        PlanError: It cannot be read, is not TOML, or holds an unknown key or a value not allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return SitePolicy()
+    except OSError as error:
+        raise PlanError(
+            f"site policy '{path}' cannot be read: {error.strerror}. Let the site's own user read "
+            f"it; nothing is done without it."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(
+            f"site policy '{path}' is not valid TOML: {error}. Mend that line."
+        ) from error
+    try:
+        text = json.dumps(content)
+    except TypeError as error:
+        raise PlanError(
+            f"site policy '{path}': dates and times are not allowed ({error}). Write plain values."
+        ) from error
+    try:
+        return SitePolicy.model_validate_json(text)
+    except ValidationError as error:
+        lines = plan_faults.describe(SitePolicy, content, error)
+        raise PlanError(f"site policy '{path}' is not valid:\n  " + "\n  ".join(lines)) from error
