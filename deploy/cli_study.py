@@ -20,6 +20,7 @@ from wardround.shared.study_api import (
     Add,
     Change,
     Pause,
+    Remedy,
     Reorder,
     Resume,
     Skip,
@@ -261,17 +262,31 @@ def withdraw(
     study: StudyId,
     site: SiteName,
     credentials: CredentialsDir,
+    remedy: Annotated[
+        Remedy | None,
+        typer.Option(
+            help="What becomes of the checkpoints that descend from its visit. continue: the study "
+            "goes on from the one before it, and the visits made since are made again; mark: they "
+            "are kept and marked. Needed where the site was visited.",
+            show_default=False,
+        ),
+    ] = None,
     coordinator: Coordinator = None,
     folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Ask a site for nothing any more; what it gave stays.
+    """Ask a site for nothing any more, and drop its prompt and labeller everywhere.
+
+    Says which parts were dropped and which checkpoints descend from the site's visit. May also be
+    asked for when the study is complete. Copies that were made of the study's folder, and reports
+    that were written before, are not reached.
 
     Try:
 
-    `wardround study withdraw heart lyon --coordinator host:7443 --credentials operator`
+    `wardround study withdraw heart lyon --remedy continue --coordinator host:7443 --credentials
+    operator`
     """
-    _change(Withdraw(site), _study(study, credentials, coordinator, folder), output)
+    _change(Withdraw(site, remedy), _study(study, credentials, coordinator, folder), output)
 
 
 @app.command()
@@ -348,6 +363,8 @@ def _show(status: StudyStatus, output: Format) -> None:
     console = Console()
     console.print(study_text.title(status), highlight=False, markup=False)
     console.print(study_text.status_table(status))
-    for line in (study_text.waiting_text(status), study_text.silence_text(status)):
+    withdrawn = (study_text.withdrawal_text(one) for one in status.withdrawals)
+    waiting = (study_text.waiting_text(status), study_text.silence_text(status))
+    for line in (*withdrawn, *waiting):
         if line:
             console.print(line, highlight=False, markup=False)

@@ -10,11 +10,13 @@ from wardround.deploy.number_text import number
 from wardround.deploy.progress import phase_text
 from wardround.shared.study_api import (
     EventKind,
+    Remedy,
     SiteStanding,
     SiteStatus,
     Standing,
     StudyEvent,
     StudyStatus,
+    Withdrawal,
 )
 
 _HAPPENED = {
@@ -80,6 +82,21 @@ def silence_text(status: StudyStatus) -> str:
     if status.due is None or not status.due.absent_s:
         return ""
     return f"{status.due.site_id} was not heard from for {_span(status.due.absent_s)}"
+
+
+def withdrawal_text(one: Withdrawal) -> str:
+    """Return what a withdrawal dropped, and what descends from the site's visit, line by line."""
+    fate = "dropped" if one.remedy is Remedy.CONTINUE else "kept and marked"
+    return "\n".join(
+        [
+            f"{one.site_id} was withdrawn by {one.by}, remedy {one.remedy.value}",
+            *(f"  dropped {p.name}: {p.size_bytes} bytes, {p.digest:.12}" for p in one.dropped),
+            *(
+                f"  {fate}: checkpoint {each.digest:.12} of visit {each.visit} at {each.site_id}"
+                for each in one.descendants
+            ),
+        ]
+    )
 
 
 def title(status: StudyStatus) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
+from wardround.server.withdrawal import without
 from wardround.shared import checkpoint
 from wardround.shared.errors import CheckpointError, StaleLease, WireError
 from wardround.shared.messages import (
@@ -98,7 +99,7 @@ def is_committed(state: StudyState, sender: str, upload: CheckpointUpload) -> bo
         return False
     if state.visit_reports[upload.visit - 1].site_id != sender:
         return False
-    if upload.checkpoint != state.checkpoints[upload.visit]:
+    if without(upload.checkpoint, state.marked) != state.checkpoints[upload.visit]:
         raise _contradiction(sender, f"checkpoint of visit {upload.visit}")
     return True
 

@@ -59,8 +59,8 @@ def event_of(state: StudyState, plan: StudyPlan, change: Change, by: str) -> Cha
             return _stopped(state, by)
         case Skip(site_id=site_id):
             return _skipped(state, site_id, by)
-        case Withdraw(site_id=site_id):
-            return _withdrawn(state, site_id, by)
+        case Withdraw():
+            return _withdrawn(state, change, by)
         case Add(site_id=site_id):
             return _added(state, plan, site_id, by)
         case Reorder(to_come=to_come):
@@ -112,12 +112,26 @@ def _skipped(state: StudyState, site_id: str, by: str) -> SiteSkipped | None:
     return SiteSkipped(site_id=site_id, by=by)
 
 
-def _withdrawn(state: StudyState, site_id: str, by: str) -> SiteWithdrawn | None:
-    if site_id in state.withdrawn:
+def _withdrawn(state: StudyState, change: Withdraw, by: str) -> SiteWithdrawn | None:
+    site_id, remedy = change.site_id, change.remedy
+    is_visit_made = site_id in state.visited
+    before = state.withdrawals.get(site_id)
+    if site_id in state.withdrawn and (
+        not is_visit_made or remedy is None or (before is not None and before.remedy is remedy)
+    ):
         return None
-    _expect_running_on(state, Withdraw(site_id))
+    if not is_visit_made:
+        _expect_running_on(state, change)
     _expect_member(state, site_id)
-    return SiteWithdrawn(site_id=site_id, by=by)
+    if is_visit_made and remedy is None:
+        raise UsageError(
+            f"site '{site_id}' was visited (visit {state.visited.index(site_id) + 1} of study "
+            f"'{state.study_id}'), so checkpoints descend from it. Say what becomes of them: "
+            f"--remedy continue goes on from the checkpoint before that visit, --remedy mark "
+            f"keeps them, marked. Its prompt and labeller are dropped either way."
+        )
+    chosen = remedy.value if remedy is not None and is_visit_made else None
+    return SiteWithdrawn(site_id=site_id, by=by, remedy=chosen)
 
 
 def _added(state: StudyState, plan: StudyPlan, site_id: str, by: str) -> SiteAdded | None:

@@ -22,6 +22,7 @@ from wardround.shared.messages import (
     Phase,
     VisitReport,
 )
+from wardround.shared.study_api import Remedy
 
 VERSION = 1
 IN_PROCESS = "in-process"
@@ -109,10 +110,15 @@ class SiteSkipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteWithdrawn:
-    """A site is asked for nothing any more; what it gave stays."""
+    """A site is asked for nothing any more, and its prompt and labeller are dropped.
+
+    Without a remedy its visit was not made; of release 0.1 also where it was, and what it gave
+    stayed.
+    """
 
     site_id: str
     by: str
+    remedy: str | None = None  # see `study_api.Remedy`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +227,8 @@ def _content(event: Event) -> dict[str, Any]:
             return {"report": _evaluation_report_json(event.report)}
         case _:
             values = asdict(event)
+            if values.get("remedy", "") is None:  # left out, as by releases that knew none
+                del values["remedy"]
             return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
@@ -274,6 +282,8 @@ def _check_plain(event: _Plain) -> None:
                 is_valid = type(value) is str and bool(rules.DIGEST.fullmatch(value))
             case "to_come":
                 is_valid = type(value) is tuple and all(_is_name(one) for one in value)
+            case "remedy":
+                is_valid = value is None or value in {remedy.value for remedy in Remedy}
             case "by":
                 absence_may = isinstance(event, StudyStopped | SiteSkipped)
                 is_valid = _is_name(value) or (value is None and absence_may)

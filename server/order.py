@@ -36,6 +36,7 @@ def order_of(state: StudyState, action: MakeVisit | EvaluateAt) -> Order:
                 site_id=action.site_id,
                 parent=action.parent,
                 visited=action.visited,
+                withdrawn=tuple(sorted(state.withdrawals)),
             )
             return Order(
                 kind="visit", site_id=action.site_id, visit=action.visit, data=codec.encode(visit)
@@ -47,6 +48,7 @@ def order_of(state: StudyState, action: MakeVisit | EvaluateAt) -> Order:
                 visit=action.visit,
                 site_id=action.site_id,
                 checkpoint=action.checkpoint,
+                withdrawn=tuple(sorted(state.withdrawals)),
             )
             return Order(
                 kind="evaluation",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wardround.server import absence, acceptance, changes, events
+from wardround.server import absence, acceptance, changes, events, forgetting
 from wardround.server.events import Event
 from wardround.server.journal import Journal
 from wardround.server.order import Order, order_of
@@ -166,6 +166,16 @@ class Relay:
         event = changes.event_of(self.state, self.plan, change, by)
         if event is not None:
             self._happened(event)
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove from the store what withdrawals dropped; see `wardround.server.forgetting`."""
+        if self._state is not None:
+            forgetting.forget(self._store, self._journal.events, self._state)
+
+    def discard(self, part: PartRef) -> None:
+        """Remove a part that arrived for an order which is not due any more."""
+        forgetting.discard(self._store, part, self.state)
 
     def note_absent(self, site_id: str, absent_s: float) -> None:
         """Act upon the absence of a site as the plan says; see `wardround.server.absence`.
@@ -188,10 +198,7 @@ class Relay:
     def is_due(self, order: Order) -> bool:
         """Return whether the result of an order that was given would still be taken."""
         action = next_action(self.state)
-        kind = MakeVisit if order.kind == "visit" else EvaluateAt
-        return isinstance(action, kind) and (
-            (action.site_id, action.visit) == (order.site_id, order.visit)
-        )
+        return isinstance(action, MakeVisit | EvaluateAt) and order_of(self.state, action) == order
 
     def next_order(self) -> Order | None:
         """Return what is to be done now, or None when nothing may be asked for.

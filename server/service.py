@@ -27,8 +27,9 @@ from wardround.server.store import ArtefactStore
 from wardround.shared import frames
 from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
-from wardround.shared.errors import IdentityError, WardroundError, WireError
+from wardround.shared.errors import IdentityError, StaleLease, WardroundError, WireError
 from wardround.shared.identity import Identity, Role
+from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
@@ -175,6 +176,7 @@ class Service(wire_grpc.RelayServiceServicer):
             try:
                 await self._take_in(request_iterator, intake)
                 await self._on_bytes(partial(self._store.adopt, incoming))
+                await self._on_study(partial(self._expect_awaited, caller, header, awaited.part))
             finally:
                 if self._intakes.get(awaited.part.digest) is intake:
                     del self._intakes[awaited.part.digest]
@@ -249,6 +251,14 @@ class Service(wire_grpc.RelayServiceServicer):
     ) -> AwaitedPart | None:
         self._leases.expect_current(request.token, caller.name)
         return self._relay.awaited_part(caller.name, request.announcement, request.part_name)
+
+    def _expect_awaited(self, caller: Identity, header: wire.DeliverHeader, part: PartRef) -> None:
+        """Drop a part whose order was taken back while it arrived, as by a withdrawal."""
+        try:
+            self._awaited(caller, header)
+        except StaleLease:
+            self._relay.discard(part)
+            raise
 
     def _on_bytes(self, act: Callable[[], _T]) -> "asyncio.Future[_T]":
         return asyncio.get_running_loop().run_in_executor(self._byte_threads, act)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from wardround.server import withdrawal
 from wardround.server.events import (
     EvaluationMissed,
     Event,
@@ -27,7 +28,7 @@ from wardround.server.events import (
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import CheckpointRef, EvaluationReport, VisitReport
-from wardround.shared.study_api import Standing
+from wardround.shared.study_api import Remedy, Standing, Withdrawal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class StudyState:
         to_come: The sites whose visit is still to be made, in order.
         skipped: Site that makes no visit -> the operator, or None for the plan's absence policy.
         withdrawn: Site that is asked for nothing any more -> the operator.
+        withdrawals: Site -> what was done about its visit, which was made.
+        marked: Withdrawn sites whose visit is in the past of the last checkpoint.
         checkpoints: Starting checkpoint, then the one of each committed visit: index = visit.
         visit_reports: The report of each committed visit, index = visit - 1.
         evaluations: (visit, site_id) -> report; visit 0 is the starting checkpoint.
@@ -65,6 +68,8 @@ class StudyState:
     to_come: tuple[str, ...]
     skipped: Mapping[str, str | None] = field(default_factory=dict)
     withdrawn: Mapping[str, str] = field(default_factory=dict)
+    withdrawals: Mapping[str, Withdrawal] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()
     checkpoints: tuple[CheckpointRef, ...]
     visit_reports: tuple[VisitReport, ...] = ()
     evaluations: Mapping[tuple[int, str], EvaluationReport] = field(default_factory=dict)
@@ -99,8 +104,13 @@ class StudyState:
 
     @property
     def visited(self) -> tuple[str, ...]:
-        """Return the sites whose visit is committed, in order: the lineage of the checkpoint."""
+        """Return the sites whose visit is committed, in order."""
         return tuple(report.site_id for report in self.visit_reports)
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Return the sites visited whose parts the last checkpoint holds: what seeds follow."""
+        return tuple(site for site in self.visited if site not in self.marked)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -174,7 +184,7 @@ def next_action(state: StudyState) -> MakeVisit | EvaluateAt | Complete | None:
         visit=done + 1,
         site_id=state.to_come[0],
         parent=state.checkpoint,
-        visited=state.visited,
+        visited=state.lineage,
     )
 
 
@@ -315,6 +325,8 @@ def _missed(state: StudyState, event: EvaluationMissed) -> StudyState:
 def _membership(state: StudyState, event: SiteSkipped | SiteWithdrawn | SiteAdded) -> StudyState:
     site_id = event.site_id
     is_visit_made, is_member = site_id in state.visited, site_id in state.members
+    if isinstance(event, SiteWithdrawn) and event.remedy is not None and is_visit_made:
+        return withdrawal.withdrawn(state, site_id, Remedy(event.remedy), event.by)
     if state.has_ended or not (is_member or isinstance(event, SiteAdded)):
         raise _unexpected(f"{type(event).__name__} of '{site_id}'", state)
     # The visit of a site that is left out meanwhile is under way no more.
@@ -325,6 +337,7 @@ def _membership(state: StudyState, event: SiteSkipped | SiteWithdrawn | SiteAdde
         to_come=tuple(other for other in state.to_come if other != site_id),
         skipped={other: by for other, by in state.skipped.items() if other != site_id},
         withdrawn={other: by for other, by in state.withdrawn.items() if other != site_id},
+        withdrawals={other: one for other, one in state.withdrawals.items() if other != site_id},
         leased=state.num_visits if is_visiting else state.leased,
     )
     match event:

@@ -8,7 +8,7 @@ chunks; a part is never held in memory.
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
@@ -178,6 +178,18 @@ class ArtefactStore:
                 f"part '{part.name}' cannot be read from '{path}': {error.strerror}. "
                 f"Restore the study's folder from a copy."
             ) from error
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove the files with these digests, where they are here."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+
+    def keep_only(self, digests: Container[str]) -> None:
+        """Remove every other file, and whatever arrived of a part that is not here yet."""
+        self.keep_partial(())
+        for path in self._root.glob("*/*"):
+            if path.parent.name + path.name not in digests:
+                path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what `put` left when it was cut; only for who writes to this store alone.

@@ -41,7 +41,9 @@ def hold(
         store = ArtefactStore(directory / CHECKPOINTS)
         store.sweep()
         trail = Trail(directory / AUDIT, holder=uri_of(Role.COORDINATOR, COORDINATOR))
-        yield Relay(journal, store, trail, on_progress=on_progress), store
+        relay = Relay(journal, store, trail, on_progress=on_progress)
+        relay.forget()
+        yield relay, store
 
 
 def expect_study(directory: Path) -> None:

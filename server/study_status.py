@@ -64,6 +64,7 @@ def status_of(
         progress=progress if is_about_due else None,
         checkpoint_digest=state.checkpoint.digest,
         num_events=num_events,
+        withdrawals=tuple(state.withdrawals.values()),
     )
 
 

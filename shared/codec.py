@@ -79,6 +79,7 @@ def decode_visit_order(data: bytes) -> VisitOrder:
         site_id=record.site_id,
         parent=_checkpoint(record.parent),
         visited=tuple(record.visited),
+        withdrawn=tuple(record.withdrawn),
     )
     rules.check(order)
     return order
@@ -93,6 +94,7 @@ def decode_evaluation_order(data: bytes) -> EvaluationOrder:
         visit=record.visit,
         site_id=record.site_id,
         checkpoint=_checkpoint(record.checkpoint),
+        withdrawn=tuple(record.withdrawn),
     )
     rules.check(order)
     return order
@@ -265,6 +267,7 @@ def _record(message: rules.Message) -> Record:
                 site_id=message.site_id,
                 parent=_checkpoint_record(message.parent),
                 visited=message.visited,
+                withdrawn=message.withdrawn,
             )
         case EvaluationOrder():
             return order_pb2.EvaluationOrder(
@@ -273,6 +276,7 @@ def _record(message: rules.Message) -> Record:
                 visit=message.visit,
                 site_id=message.site_id,
                 checkpoint=_checkpoint_record(message.checkpoint),
+                withdrawn=message.withdrawn,
             )
         case Progress():
             return report_pb2.Progress(

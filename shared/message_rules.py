@@ -96,10 +96,11 @@ def _check_visit_order(order: VisitOrder) -> None:
     _text("plan_digest", order.plan_digest, DIGEST)
     _address(order.visit, order.site_id, first=1)
     check_checkpoint("parent", order.parent)
-    _length("visited", order.visited, 0, MAX_SITES)
-    for site_id in order.visited:
-        _text("visited", site_id, SITE_ID)
-    _distinct("visited", order.visited)
+    _sites("visited", order.visited)
+    _sites("withdrawn", order.withdrawn)
+    both = set(order.visited) & set(order.withdrawn)
+    if both:
+        raise _fault("visited", "no withdrawn site", ", ".join(sorted(both)))
 
 
 def _check_evaluation_order(order: EvaluationOrder) -> None:
@@ -107,6 +108,7 @@ def _check_evaluation_order(order: EvaluationOrder) -> None:
     _text("plan_digest", order.plan_digest, DIGEST)
     _address(order.visit, order.site_id, first=0)
     check_checkpoint("checkpoint", order.checkpoint)
+    _sites("withdrawn", order.withdrawn)
 
 
 def _check_progress(progress: Progress) -> None:
@@ -220,6 +222,13 @@ def check_part(part: PartRef) -> None:
     _text("part name", part.name, PART_NAME)
     _text("part digest", part.digest, DIGEST)
     _integer("size_bytes", part.size_bytes, 0, MAX_SIZE_BYTES)
+
+
+def _sites(field: str, sites: Sequence[str]) -> None:
+    _length(field, sites, 0, MAX_SITES)
+    for site_id in sites:
+        _text(field, site_id, SITE_ID)
+    _distinct(field, sites)
 
 
 def _address(visit: int, site_id: str, *, first: int) -> None:

@@ -78,6 +78,7 @@ class VisitOrder:
     site_id: str
     parent: CheckpointRef
     visited: tuple[str, ...]  # sites already visited, in lineage order
+    withdrawn: tuple[str, ...] = ()  # sites whose data nothing may be made from any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ class EvaluationOrder:
     visit: int
     site_id: str
     checkpoint: CheckpointRef
+    withdrawn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

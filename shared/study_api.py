@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from wardround.shared.messages import Progress
+from wardround.shared.messages import PartRef, Progress
 
 
 class Standing(Enum):
@@ -76,11 +76,22 @@ class Skip:
     site_id: str
 
 
+class Remedy(Enum):
+    """What becomes of the checkpoints that descend from the visit of a site that is withdrawn."""
+
+    CONTINUE = "continue"  # dropped: the study goes on from the checkpoint before that visit
+    MARK = "mark"  # kept without the site's parts, and marked
+
+
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Ask a site for nothing any more; what it gave stays."""
+    """Ask a site for nothing any more, and drop its prompt and labeller.
+
+    The remedy may be left out where the site's visit was not made.
+    """
 
     site_id: str
+    remedy: Remedy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +150,34 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Descendant:
+    """A checkpoint that was trained with what a withdrawn site gave: which visit made it, where."""
+
+    visit: int
+    site_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """The withdrawal of a site whose visit was made.
+
+    Attributes:
+        site_id: The site.
+        remedy: What became of the descendants.
+        by: The operator who asked.
+        dropped: The parts that were the site's own.
+        descendants: The checkpoints that descend from its visit, its own first.
+    """
+
+    site_id: str
+    remedy: Remedy
+    by: str
+    dropped: tuple[PartRef, ...]
+    descendants: tuple[Descendant, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyStatus:
     """Where a study stands.
 
@@ -151,6 +190,7 @@ class StudyStatus:
         progress: What a site last said of the order that is under way.
         checkpoint_digest: Of the last checkpoint.
         num_events: Lines of its journal.
+        withdrawals: Of sites whose visit was made.
     """
 
     study_id: str
@@ -161,6 +201,7 @@ class StudyStatus:
     progress: Progress | None
     checkpoint_digest: str
     num_events: int
+    withdrawals: tuple[Withdrawal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,16 @@ from typing import TypeVar, assert_never
 from wardround.shared import codec
 from wardround.shared import message_rules as rules
 from wardround.shared.errors import WireError
+from wardround.shared.messages import PartRef
 from wardround.shared.study_api import (
     Add,
     Change,
+    Descendant,
     Due,
     EventKind,
     News,
     Pause,
+    Remedy,
     Reorder,
     Resume,
     SiteStanding,
@@ -29,7 +32,9 @@ from wardround.shared.study_api import (
     StudyEvent,
     StudyStatus,
     Withdraw,
+    Withdrawal,
 )
+from wardround.wire.v1 import checkpoint_pb2
 from wardround.wire.v1 import study_pb2 as wire
 
 _K = TypeVar("_K")
@@ -64,6 +69,11 @@ _KINDS: Mapping[EventKind, wire.EventKind.ValueType] = {
     EventKind.SITE_ADDED: wire.EVENT_KIND_SITE_ADDED,
     EventKind.SITES_REORDERED: wire.EVENT_KIND_SITES_REORDERED,
 }
+_REMEDIES: Mapping[Remedy, wire.Remedy.ValueType] = {
+    Remedy.CONTINUE: wire.REMEDY_CONTINUE,
+    Remedy.MARK: wire.REMEDY_MARK,
+}
+_REMEDY_OF: Mapping[int, Remedy] = {number: remedy for remedy, number in _REMEDIES.items()}
 _STANDING_OF: Mapping[int, Standing] = {number: standing for standing, number in _STANDINGS.items()}
 _SITE_STANDING_OF: Mapping[int, SiteStanding] = {
     number: standing for standing, number in _SITE_STANDINGS.items()
@@ -85,8 +95,10 @@ def encode_change(study_id: str, change: Change) -> wire.ChangeRequest:
             request.stop.SetInParent()
         case Skip(site_id=site_id):
             request.skip.site_id = site_id
-        case Withdraw(site_id=site_id):
+        case Withdraw(site_id=site_id, remedy=remedy):
             request.withdraw.site_id = site_id
+            if remedy is not None:
+                request.withdraw.remedy = _REMEDIES[remedy]
         case Add(site_id=site_id):
             request.add.site_id = site_id
         case Reorder(to_come=to_come):
@@ -110,7 +122,9 @@ def decode_change(request: wire.ChangeRequest) -> Change:
         case "skip":
             return Skip(_site(request.skip.site_id))
         case "withdraw":
-            return Withdraw(_site(request.withdraw.site_id))
+            chosen = request.withdraw.remedy
+            remedy = _known("remedy", chosen, _REMEDY_OF) if chosen else None
+            return Withdraw(_site(request.withdraw.site_id), remedy)
         case "add":
             return Add(_site(request.add.site_id))
         case "reorder":
@@ -150,6 +164,7 @@ def encode_status(status: StudyStatus) -> wire.StudyStatus:
         progress=b"" if status.progress is None else codec.encode(status.progress),
         checkpoint_digest=status.checkpoint_digest,
         num_events=status.num_events,
+        withdrawals=[_withdrawal_record(one) for one in status.withdrawals],
     )
 
 
@@ -182,6 +197,7 @@ def decode_status(message: wire.StudyStatus) -> StudyStatus:
         progress=codec.decode_progress(message.progress) if message.progress else None,
         checkpoint_digest=message.checkpoint_digest,
         num_events=message.num_events,
+        withdrawals=tuple(_withdrawal(one) for one in message.withdrawals),
     )
 
 
@@ -220,6 +236,41 @@ def decode_news(message: wire.WatchResponse) -> News:
             for event in message.events
         ),
         status=decode_status(message.status),
+    )
+
+
+def _withdrawal_record(one: Withdrawal) -> wire.Withdrawal:
+    return wire.Withdrawal(
+        site_id=one.site_id,
+        remedy=_REMEDIES[one.remedy],
+        by=one.by,
+        dropped=[
+            checkpoint_pb2.PartRef(name=part.name, digest=part.digest, size_bytes=part.size_bytes)
+            for part in one.dropped
+        ],
+        descendants=[
+            wire.Descendant(visit=each.visit, site_id=each.site_id, digest=each.digest)
+            for each in one.descendants
+        ],
+    )
+
+
+def _withdrawal(message: wire.Withdrawal) -> Withdrawal:
+    dropped = tuple(
+        PartRef(name=part.name, digest=part.digest, size_bytes=part.size_bytes)
+        for part in message.dropped
+    )
+    for part in dropped:
+        rules.check_part(part)
+    return Withdrawal(
+        site_id=_site(message.site_id),
+        remedy=_known("remedy", message.remedy, _REMEDY_OF),
+        by=_site(message.by),
+        dropped=dropped,
+        descendants=tuple(
+            Descendant(visit=each.visit, site_id=_site(each.site_id), digest=each.digest)
+            for each in message.descendants
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "wardround.memo.3"
+LINEAGE = "lineage"  # the sites that a result was made from: a key's value, kept with the result
+UNKNOWN = ""  # among the sites of a result that does not tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +56,39 @@ class Memo:
             return kept
         start = time.perf_counter()
         result = compute()
-        self._save(path, result, time.perf_counter() - start)
+        self._save(path, result, time.perf_counter() - start, key.get(LINEAGE, [UNKNOWN]))
         return result
+
+    def forget(self, sites: Collection[str]) -> int:
+        """Delete every result that was made from what one of `sites` gave; return how many.
+
+        A result whose file does not say which sites it was made from is deleted too.
+        """
+        if not sites or not self.folder.is_dir():
+            return 0
+        made = [
+            path
+            for path in self.folder.iterdir()
+            if path.suffix != ".safetensors" or not _lineage(path).isdisjoint({*sites, UNKNOWN})
+        ]
+        for path in made:
+            path.unlink(missing_ok=True)
+        return len(made)
 
     def _digest(self, key: Mapping[str, Any]) -> str:
         text = json.dumps({"format": FORMAT, **key}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _save(self, path: Path, result: Result, seconds: float) -> None:
+    def _save(self, path: Path, result: Result, seconds: float, lineage: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.folder, suffix=".part")
         os.close(handle)
         tensors = {key: tensor.contiguous() for key, tensor in result.tensors.items()}
-        metadata = {"numbers": json.dumps(result.numbers), "seconds": json.dumps(seconds)}
+        metadata = {
+            "numbers": json.dumps(result.numbers),
+            "seconds": json.dumps(seconds),
+            LINEAGE: json.dumps(list(lineage)),
+        }
         save_file(tensors, name, metadata=metadata)
         Path(name).replace(path)
 
@@ -86,3 +108,12 @@ def _load(path: Path) -> Result | None:
             )
     except (SafetensorError, OSError, KeyError, ValueError):
         return None
+
+
+def _lineage(path: Path) -> frozenset[str]:
+    """Return the sites that a kept result was made from."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return frozenset(json.loads(file.metadata()[LINEAGE]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return frozenset({UNKNOWN})

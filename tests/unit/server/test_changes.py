@@ -12,6 +12,7 @@ from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.study_api import (
     Add,
     Pause,
+    Remedy,
     Reorder,
     Resume,
     Skip,
@@ -84,12 +85,9 @@ def test_a_visit_under_way_is_dropped_when_its_site_is_skipped(world):
         apply(state, happened[LEASED])
 
 
-def test_a_withdrawn_site_is_asked_for_nothing_any_more(world):
-    state = changed(fold(world.events()[: LEASED + 1]), world.plan, Withdraw("ada"))
-    assert state.visited == ("ada",)
-    assert next_action(state) == EvaluateAt(visit=1, site_id="ben", checkpoint=world.ref(1))
-    with pytest.raises(UsageError, match="visited already"):
-        changed(state, world.plan, Add("ada"))
+def test_a_site_that_was_withdrawn_before_its_visit_is_asked_for_nothing_any_more(world):
+    state = changed(fold(world.events()[:NO_VISIT_YET]), world.plan, Withdraw("ada"))
+    assert next_action(state) == MakeVisit(visit=1, site_id="ben", parent=world.ref(0), visited=())
 
 
 def test_a_site_that_was_left_out_comes_back_at_the_end(world):
@@ -159,7 +157,9 @@ def test_nothing_changes_in_a_study_that_has_ended(world, change):
 CHANGES = st.one_of(
     st.sampled_from([Start(), Pause(), Resume(), Stop()]),
     st.sampled_from(["ada", "ben", "cai", "dan", "zoe"]).flatmap(
-        lambda site: st.sampled_from([Skip(site), Withdraw(site), Add(site)])
+        lambda site: st.sampled_from(
+            [Skip(site), Add(site), *(Withdraw(site, remedy) for remedy in (None, *Remedy))]
+        )
     ),
     st.permutations(["ada", "ben", "cai"]).map(lambda order: Reorder(tuple(order))),
 )

@@ -4,14 +4,16 @@ import pytest
 
 from wardround.shared import study_codec
 from wardround.shared.errors import WireError
-from wardround.shared.messages import Phase, Progress
+from wardround.shared.messages import PartRef, Phase, Progress
 from wardround.shared.study_api import (
     WORDS,
     Add,
+    Descendant,
     Due,
     EventKind,
     News,
     Pause,
+    Remedy,
     Reorder,
     Resume,
     SiteStanding,
@@ -23,6 +25,7 @@ from wardround.shared.study_api import (
     StudyEvent,
     StudyStatus,
     Withdraw,
+    Withdrawal,
 )
 from wardround.wire.v1 import study_pb2 as wire
 
@@ -33,6 +36,8 @@ CHANGES = [
     Stop(),
     Skip("ada"),
     Withdraw("ada"),
+    Withdraw("ada", Remedy.CONTINUE),
+    Withdraw("ada", Remedy.MARK),
     Add("zoe"),
     Reorder(("ben", "ada")),
 ]
@@ -50,6 +55,15 @@ STATUS = StudyStatus(
     progress=Progress(visit=1, site_id="ada", phase=Phase.EVALUATE, step=0, total=4),
     checkpoint_digest="b" * 64,
     num_events=7,
+    withdrawals=(
+        Withdrawal(
+            site_id="ada",
+            remedy=Remedy.MARK,
+            by="anna",
+            dropped=(PartRef(name="prompt.ada", digest="c" * 64, size_bytes=9),),
+            descendants=(Descendant(visit=1, site_id="ada", digest="d" * 64),),
+        ),
+    ),
 )
 EVENTS = (
     StudyEvent(number=1, kind=EventKind.STUDY_CREATED),

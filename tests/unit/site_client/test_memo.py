@@ -40,3 +40,19 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path) -> None:
     Memo(tmp_path).recall({"a": 1}, compute)
     assert compute.calls == 2
     assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_what_was_made_from_a_withdrawn_site_is_deleted(tmp_path):
+    memo = Memo(tmp_path)
+
+    def result():
+        return Result(tensors={"w": torch.ones(1)}, numbers={})
+
+    for lineage in (["ada"], ["ada", "ben"], ["ben"]):
+        memo.recall({"lineage": lineage}, result)
+    memo.recall({"of": "unknown"}, result)
+    (tmp_path / "cut.part").write_bytes(b"half a result")
+    assert memo.forget([]) == 0
+    assert memo.forget(["ada"]) == 4  # both of ada, what does not tell, and what was cut
+    assert len(list(tmp_path.iterdir())) == 1
+    assert memo.forget(["ada"]) == 0

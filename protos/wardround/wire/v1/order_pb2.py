@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from wardround.wire.v1 import checkpoint_pb2 as wardround_dot_wire_dot_v1_dot_checkpoint__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/order.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\"\x96\x01\n\nVisitOrder\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x30\n\x06parent\x18\x05 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRef\x12\x0f\n\x07visited\x18\x06 \x03(\t\"\x8e\x01\n\x0f\x45valuationOrder\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x34\n\ncheckpoint\x18\x07 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRefb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/order.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\"\xa9\x01\n\nVisitOrder\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x30\n\x06parent\x18\x05 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRef\x12\x0f\n\x07visited\x18\x06 \x03(\t\x12\x11\n\twithdrawn\x18\x08 \x03(\t\"\xa1\x01\n\x0f\x45valuationOrder\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x34\n\ncheckpoint\x18\x07 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRef\x12\x11\n\twithdrawn\x18\x08 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wardround.wire.v1.order_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VISITORDER']._serialized_start=89
-  _globals['_VISITORDER']._serialized_end=239
-  _globals['_EVALUATIONORDER']._serialized_start=242
-  _globals['_EVALUATIONORDER']._serialized_end=384
+  _globals['_VISITORDER']._serialized_end=258
+  _globals['_EVALUATIONORDER']._serialized_start=261
+  _globals['_EVALUATIONORDER']._serialized_end=422
 # @@protoc_insertion_point(module_scope)

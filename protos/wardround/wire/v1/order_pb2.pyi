@@ -31,6 +31,7 @@ class VisitOrder(_message.Message):
     SITE_ID_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     VISITED_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """Identifier of the study: a lower-case letter, then up to 63 of a-z 0-9 -"""
     plan_digest: _builtins.str
@@ -47,6 +48,10 @@ class VisitOrder(_message.Message):
     def visited(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The sites already visited, in the order of their visits. The parent holds one prompt of each where the method has prompts."""
 
+    @_builtins.property
+    def withdrawn(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sites that were withdrawn after their visit: the site deletes what it keeps that was made from theirs."""
+
     def __init__(
         self,
         *,
@@ -56,10 +61,11 @@ class VisitOrder(_message.Message):
         site_id: _builtins.str = ...,
         parent: _checkpoint_pb2.CheckpointRef | None = ...,
         visited: _abc.Iterable[_builtins.str] | None = ...,
+        withdrawn: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "plan_digest", b"plan_digest", "site_id", b"site_id", "study_id", b"study_id", "visit", b"visit", "visited", b"visited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "plan_digest", b"plan_digest", "site_id", b"site_id", "study_id", b"study_id", "visit", b"visit", "visited", b"visited", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,6 +82,7 @@ class EvaluationOrder(_message.Message):
     VISIT_FIELD_NUMBER: _builtins.int
     SITE_ID_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """Identifier of the study."""
     plan_digest: _builtins.str
@@ -88,6 +95,10 @@ class EvaluationOrder(_message.Message):
     def checkpoint(self) -> _checkpoint_pb2.CheckpointRef:
         """The checkpoint to score. Its number differs from those of VisitOrder, so that neither order can be taken for the other."""
 
+    @_builtins.property
+    def withdrawn(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sites that were withdrawn after their visit: the site deletes what it keeps that was made from theirs."""
+
     def __init__(
         self,
         *,
@@ -96,10 +107,11 @@ class EvaluationOrder(_message.Message):
         visit: _builtins.int = ...,
         site_id: _builtins.str = ...,
         checkpoint: _checkpoint_pb2.CheckpointRef | None = ...,
+        withdrawn: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "plan_digest", b"plan_digest", "site_id", b"site_id", "study_id", b"study_id", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "plan_digest", b"plan_digest", "site_id", b"site_id", "study_id", b"study_id", "visit", b"visit", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

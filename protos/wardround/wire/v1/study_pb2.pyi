@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from wardround.wire.v1 import checkpoint_pb2 as _checkpoint_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +21,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Remedy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RemedyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Remedy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REMEDY_UNSPECIFIED: _Remedy.ValueType  # 0
+    """Not chosen; allowed where the site's visit was not made."""
+    REMEDY_CONTINUE: _Remedy.ValueType  # 1
+    """They are dropped, and the study goes on from the checkpoint before that visit."""
+    REMEDY_MARK: _Remedy.ValueType  # 2
+    """They are kept without the site's parts, and marked."""
+
+class Remedy(_Remedy, metaclass=_RemedyEnumTypeWrapper):
+    """What becomes of the checkpoints that descend from the visit of a site that is withdrawn."""
+
+REMEDY_UNSPECIFIED: Remedy.ValueType  # 0
+"""Not chosen; allowed where the site's visit was not made."""
+REMEDY_CONTINUE: Remedy.ValueType  # 1
+"""They are dropped, and the study goes on from the checkpoint before that visit."""
+REMEDY_MARK: Remedy.ValueType  # 2
+"""They are kept without the site's parts, and marked."""
+Global___Remedy: _TypeAlias = Remedy  # noqa: Y015
 
 class _Standing:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -459,21 +484,25 @@ Global___Skip: _TypeAlias = Skip  # noqa: Y015
 
 @_typing.final
 class Withdraw(_message.Message):
-    """Ask a site for nothing any more."""
+    """Ask a site for nothing any more, and drop its prompt and labeller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SITE_ID_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     """The site."""
+    remedy: Global___Remedy.ValueType
+    """What becomes of the checkpoints that descend from its visit."""
     def __init__(
         self,
         *,
         site_id: _builtins.str = ...,
+        remedy: Global___Remedy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["site_id", b"site_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remedy", b"remedy", "site_id", b"site_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -539,6 +568,7 @@ class StudyStatus(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_DIGEST_FIELD_NUMBER: _builtins.int
     NUM_EVENTS_FIELD_NUMBER: _builtins.int
+    WITHDRAWALS_FIELD_NUMBER: _builtins.int
     study_id: _builtins.str
     """Identifier of the study."""
     plan_digest: _builtins.str
@@ -559,6 +589,10 @@ class StudyStatus(_message.Message):
     def due(self) -> Global___Due:
         """What it waits for. Not set where it waits for no site."""
 
+    @_builtins.property
+    def withdrawals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Withdrawal]:
+        """Withdrawals of sites whose visit was made."""
+
     def __init__(
         self,
         *,
@@ -570,14 +604,87 @@ class StudyStatus(_message.Message):
         progress: _builtins.bytes = ...,
         checkpoint_digest: _builtins.str = ...,
         num_events: _builtins.int = ...,
+        withdrawals: _abc.Iterable[Global___Withdrawal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due", b"due"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "due", b"due", "num_events", b"num_events", "plan_digest", b"plan_digest", "progress", b"progress", "sites", b"sites", "standing", b"standing", "study_id", b"study_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_digest", b"checkpoint_digest", "due", b"due", "num_events", b"num_events", "plan_digest", b"plan_digest", "progress", b"progress", "sites", b"sites", "standing", b"standing", "study_id", b"study_id", "withdrawals", b"withdrawals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StudyStatus: _TypeAlias = StudyStatus  # noqa: Y015
+
+@_typing.final
+class Withdrawal(_message.Message):
+    """The withdrawal of a site whose visit was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_ID_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    DESCENDANTS_FIELD_NUMBER: _builtins.int
+    site_id: _builtins.str
+    """The site."""
+    remedy: Global___Remedy.ValueType
+    """What became of the checkpoints that descend from its visit."""
+    by: _builtins.str
+    """The operator who asked for it."""
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[_checkpoint_pb2.PartRef]:
+        """The parts that were the site's own."""
+
+    @_builtins.property
+    def descendants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Descendant]:
+        """The checkpoints that descend from its visit, its own first."""
+
+    def __init__(
+        self,
+        *,
+        site_id: _builtins.str = ...,
+        remedy: Global___Remedy.ValueType = ...,
+        by: _builtins.str = ...,
+        dropped: _abc.Iterable[_checkpoint_pb2.PartRef] | None = ...,
+        descendants: _abc.Iterable[Global___Descendant] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "descendants", b"descendants", "dropped", b"dropped", "remedy", b"remedy", "site_id", b"site_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
+
+@_typing.final
+class Descendant(_message.Message):
+    """A checkpoint that was trained with what a withdrawn site gave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VISIT_FIELD_NUMBER: _builtins.int
+    SITE_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    visit: _builtins.int
+    """The visit that made it."""
+    site_id: _builtins.str
+    """Where that visit was made."""
+    digest: _builtins.str
+    """SHA-256 that names the checkpoint."""
+    def __init__(
+        self,
+        *,
+        visit: _builtins.int = ...,
+        site_id: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "site_id", b"site_id", "visit", b"visit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Descendant: _TypeAlias = Descendant  # noqa: Y015
 
 @_typing.final
 class SiteStatus(_message.Message):
