@@ -101,11 +101,12 @@ def site(
     """
     from wardround.deploy.flower import bundle as bundles
     from wardround.deploy.flower import supernode
-    from wardround.deploy.own_site import approved_plan
+    from wardround.deploy.own_site import approved_plan, expect_permitted
 
     path = find_study(study)
-    approved_plan(path, name)
+    plan = approved_plan(path, name)
     sound_credentials(credentials)
+    expect_permitted(plan, name, workspace)
     settings = {
         "site": name,
         "plan": str(path.resolve()),

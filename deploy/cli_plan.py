@@ -1,4 +1,4 @@
-"""`wardround plan`: write a plan for data on this disk, check one, show it with every default."""
+"""`wardround plan`: write a plan for data on this disk, check, show, approve one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from wardround.shared.errors import UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Write a study plan for data on this disk, check one, show it with every default.",
+    help="Write a study plan for data on this disk; check, show, approve one.",
     rich_markup_mode="markdown",
 )
 
@@ -90,18 +90,72 @@ def show(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="As for `simulate`.", show_default=False),
     ] = None,
+    as_plan: Annotated[
+        bool,
+        typer.Option("--toml", help="As a plan instead, every default filled in and explained."),
+    ] = False,
 ) -> None:
-    """Print a plan with every default filled in and every key explained: a plan again.
+    """Say in plain words what a plan asks of a site: what is trained, what leaves, how much.
+
+    This is what a site's staff read before they approve it.
 
     Try:
 
     `wardround plan show demo`
 
-    `wardround plan show study.toml --set method.name=finetune > finetune.toml`
+    `wardround plan show study.toml --toml --set method.name=finetune > finetune.toml`
     """
-    from wardround.deploy import plan_text
+    from wardround.deploy import plan_text, plan_words
 
-    print(plan_text.write(_load(study, overrides)), end="")
+    plan = _load(study, overrides)
+    print(plan_text.write(plan) if as_plan else plan_words.write(plan), end="")
+
+
+@app.command()
+def approve(
+    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan.")],
+    name: Annotated[str, typer.Option("--site", help="This site's name in the plan.")],
+    workspace: Annotated[Path, typer.Option(help="The site's folder, as for `site start`.")],
+    by: Annotated[str, typer.Option(help="Who of the site's staff approves it.")],
+) -> None:
+    """Approve a plan at a site: from now on the site works for it, and for no other.
+
+    Writes who, when and the plan's digest into the site's audit trail, signed with the site's key.
+    Any change of the plan gives another digest, which needs another approval.
+
+    Try:
+
+    `wardround plan approve study.toml --site utrecht --workspace work --by "A. de Vries"`
+    """
+    from wardround.deploy.own_site import approved_plan, trail_of
+    from wardround.site_client.privacy import approval
+
+    plan = approved_plan(find_study(study), name)
+    approval.approve(trail_of(name, workspace), plan, by)
+    print(f"site {name} works for study {plan.study_id}, plan {plan.digest()}")
+
+
+@app.command()
+def revoke(
+    study: Annotated[str, typer.Argument(metavar="STUDY.toml", help="The plan.")],
+    name: Annotated[str, typer.Option("--site", help="This site's name in the plan.")],
+    workspace: Annotated[Path, typer.Option(help="The site's folder, as for `site start`.")],
+    by: Annotated[str, typer.Option(help="Who of the site's staff revokes it.")],
+) -> None:
+    """End the approval of a plan at a site: it carries out no further order, even where it runs.
+
+    What left before stays where it is; ask the study's operator to withdraw the site.
+
+    Try:
+
+    `wardround plan revoke study.toml --site utrecht --workspace work --by "A. de Vries"`
+    """
+    from wardround.deploy.own_site import approved_plan, trail_of
+    from wardround.site_client.privacy import approval
+
+    plan = approved_plan(find_study(study), name)
+    approval.revoke(trail_of(name, workspace), plan, by)
+    print(f"site {name} works for study {plan.study_id} no longer, plan {plan.digest()}")
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ import typer
 
 from wardround.deploy.cli_identity import site
 from wardround.deploy.cli_options import find_study, sound_credentials
-from wardround.deploy.own_site import approved_plan, run_site
+from wardround.deploy.own_site import approved_plan, expect_permitted, run_site
 from wardround.shared.identity import read_credentials
 
 CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
@@ -113,7 +113,9 @@ def start(
 ) -> None:
     """Carry out the coordinator's orders on this site's data until the study is complete.
 
-    STUDY.toml is the plan that was approved here; one that differs from the study's is refused.
+    STUDY.toml is the plan that was approved here (`wardround plan approve`); without approval, and
+    where this machine can reach more than the coordinator and WORKSPACE/site.toml does not accept
+    that, nothing starts (status 13). A plan that differs from the study's is refused.
     Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
     where it was cut when it is started again. The time of WORKSPACE/contact is that of the
     coordinator's last answer, at most half a minute ago while all is well.
@@ -125,6 +127,7 @@ def start(
     """
     plan = approved_plan(find_study(study), name)
     own = sound_credentials(credentials)
+    expect_permitted(plan, name, workspace)
     _log_to_standard_error()
     run_site(
         plan,

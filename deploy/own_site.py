@@ -1,7 +1,7 @@
 """One site on its own machine: its approved plan, its data and workspace, its process.
 
-A coordinator's installation, which has this module too, does not hold torch; so what needs it is
-imported where it is used.
+A coordinator's installation has this module too, but no torch, and its image nothing that runs at
+a site; so these are imported where they are used.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,9 @@ from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.shared import plan as plans
 from wardround.shared.connection import Connection
 from wardround.shared.errors import PlanError
-from wardround.shared.identity import Credentials
+from wardround.shared.identity import Credentials, Role, uri_of
 from wardround.shared.plan import StudyPlan
+from wardround.shared.trail import AUDIT, Trail
 
 if TYPE_CHECKING:
     from wardround.site_client.site import Site
@@ -35,27 +36,55 @@ def approved_plan(study: Path, site_id: str) -> StudyPlan:
     return plan
 
 
+def trail_of(site_id: str, workspace: Path) -> Trail:
+    """Return the audit trail in a site's workspace."""
+    return Trail(workspace / AUDIT, holder=uri_of(Role.SITE, site_id))
+
+
+def expect_permitted(plan: StudyPlan, site_id: str, workspace: Path) -> None:
+    """Check that a site may start: its staff approved the plan, its machine is closed.
+
+    Raises:
+        NotPermitted: The plan is not approved here, or more than the coordinator can be reached.
+        PlanError: The site's policy is not valid.
+        TrailError: Its audit trail is broken or cannot be written.
+    """
+    from wardround.deploy import network_probe
+    from wardround.site_client.privacy import approval
+    from wardround.site_client.privacy import policy as policies
+
+    policy = policies.load(workspace / policies.POLICY_FILE)
+    trail = trail_of(site_id, workspace)
+    approval.expect_approved(trail, plan)
+    network_probe.expect_closed(policy, trail)
+
+
 def open_site(
     plan: StudyPlan, site_id: str, data: Path, workspace: Path, *, memo: Path | None = None
 ) -> "Site":
-    """Return a site with the cases in its data folder.
+    """Return a site with the cases in its data folder, and the policy in its workspace.
 
     Args:
         plan: The plan that was approved here.
         site_id: The site's name.
         data: Folder with its cases.
-        workspace: Folder for its audit trail and its memo.
+        workspace: Folder with its policy, its audit trail and its memo.
         memo: Where finished phases are kept; `workspace`/memo where left out.
 
     Raises:
         DataError: The cases cannot be used.
+        NotPermitted: They are fewer than the policy demands.
+        PlanError: The policy is not valid.
     """
     from wardround.site_client.data.cases import load_site
     from wardround.site_client.learning.genesis import make_genesis
+    from wardround.site_client.privacy import policy as policies
     from wardround.site_client.site import Site
 
+    policy = policies.load(workspace / policies.POLICY_FILE)
     cases = load_site(site_id, data, plan.task, plan.data)
-    return Site(plan, cases, make_genesis(plan).manifest, workspace=workspace, memo=memo)
+    manifest = make_genesis(plan).manifest
+    return Site(plan, cases, manifest, workspace=workspace, policy=policy, memo=memo)
 
 
 def run_site(

@@ -22,6 +22,7 @@ from wardround.deploy import (
     drawing,
     flower,
     loopback,
+    own_site,
     plan_text,
     report_page,
     site_folders,
@@ -49,6 +50,7 @@ from wardround.site_client.data.cases import SiteData, load_site
 from wardround.site_client.data.mock import write_mock_sites
 from wardround.site_client.data.mock.habits import MOCK_SITES
 from wardround.site_client.learning.genesis import make_genesis
+from wardround.site_client.privacy import approval
 from wardround.site_client.site import Site
 
 PLAN = "plan.toml"
@@ -250,6 +252,7 @@ def _run_here(
     plan: StudyPlan, options: Options, sites: Mapping[str, SiteData], watcher: Watcher
 ) -> StudyState:
     with _open(plan, options, watcher.progress) as relay:
+        _approve(plan, options)
         gateways = {
             site_id: Site(
                 plan,
@@ -263,6 +266,13 @@ def _run_here(
         }
         with _engine(options.engine, gateways, relay) as engine:
             return loop.run(relay, _Narrator(engine, relay, watcher))
+
+
+def _approve(plan: StudyPlan, options: Options) -> None:
+    """Note at every site that whoever runs the simulation approves its plan."""
+    for site_id in plan.sites:
+        workspace = options.out / "sites" / site_id
+        approval.approve_in_simulation(own_site.trail_of(site_id, workspace), plan)
 
 
 def _engine(
@@ -280,7 +290,7 @@ def _run_in_processes(
     plan: StudyPlan, options: Options, folders: Mapping[str, Path], watcher: Watcher
 ) -> StudyState:
     with _open(plan, options):
-        pass  # it is there; the coordinator's process takes it from here
+        _approve(plan, options)  # it is there; the coordinator's process takes it from here
     return loopback.run(plan, folders, options.out, watcher, memo=options.memo)
 
 

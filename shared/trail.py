@@ -79,11 +79,13 @@ class Trail:
             return self._head
 
     def lines(self) -> tuple[Line, ...]:
-        """Return every line, oldest first.
+        """Return every line, oldest first; of a trail that nobody opened yet, none.
 
         Raises:
             TrailError: The trail is broken or cannot be read.
         """
+        if not (self.folder / LINES_FILE).exists():
+            return ()
         reading = read(self.folder)
         _expect_sound(self.folder, reading)
         return reading.lines

@@ -37,6 +37,9 @@ class LineKind(StrEnum):
     """What a line of a trail tells."""
 
     OPENED = "opened"  # the first line: holder and public_key
+    APPROVED = "approved"  # site: its staff approved a plan
+    REVOKED = "revoked"  # site: its staff ended an approval
+    PROBED = "probed"  # site: what its machine can reach was looked at
     ORDERED = "ordered"  # site: an order was taken
     RELEASED = "released"  # site: the egress guard let something out
     REFUSED = "refused"  # site: the egress guard kept something in

@@ -36,6 +36,7 @@ from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import fill_network
 from wardround.site_client.memo import Memo
+from wardround.site_client.privacy.approval import expect_approved
 from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
 from wardround.site_client.privacy.image_search import ImageSearch
@@ -49,7 +50,7 @@ class Site:
     """One hospital's client; the `SiteGateway` that engines talk to.
 
     Args:
-        plan: The plan this site approved.
+        plan: The plan; no order is carried out before it is approved here.
         data: Its cases.
         manifest: What a checkpoint of the study may hold.
         workspace: Folder for the audit trail and the memo; made where it is missing.
@@ -74,8 +75,10 @@ class Site:
         self.plan, self.data, self.manifest = plan, data, manifest
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
-        trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
-        self.guard = EgressGuard(plan, manifest, site_id=data.site_id, trail=trail, policy=policy)
+        self.trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.guard = EgressGuard(
+            plan, manifest, site_id=data.site_id, trail=self.trail, policy=policy
+        )
 
     def visit(self, order: bytes, link: CoordinatorLink) -> None:
         """Carry out an encoded `VisitOrder` and commit.
@@ -83,6 +86,7 @@ class Site:
         Raises:
             WardroundError: Whatever stopped it; nothing was committed.
         """
+        expect_approved(self.trail, self.plan)
         message = codec.decode_visit_order(order)
         self.guard.begin(message, _anchor_of(link))
         self.memo.forget(message.withdrawn)
@@ -138,6 +142,7 @@ class Site:
         Raises:
             WardroundError: Whatever stopped it; nothing was reported.
         """
+        expect_approved(self.trail, self.plan)
         message = codec.decode_evaluation_order(order)
         self.guard.begin(message, _anchor_of(link))
         self.memo.forget(message.withdrawn)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a study needs before it starts: certificates for the coordinator and every site, and the
-# study's folder. One machine does here what several people do in a pilot, in the same steps: a key is
+# What a study needs before it starts: certificates for the coordinator and every site, each site's
+# approval of the plan, and the study's folder. One machine does here what several people do in a pilot, in the same steps: a key is
 # made in the container that uses it and stays in its volume; requests and certificates are carried.
 #
 # $WARDROUND_RUN holds study.toml and data/SITE for each site, and gets ca/, exchange/ and register/.
@@ -35,6 +35,7 @@ enrol coordinator hub coordinator --host coordinator --host localhost
 for folder in "$run"/data/*/; do
   site=$(basename "$folder")
   enrol "$site" "$site" site
+  inside "$site" "wardround plan approve /study.toml --site $site --workspace /state --by operator"
 done
 $compose run --rm -T study
 # All that the coordinator needs of the authority: who was revoked.

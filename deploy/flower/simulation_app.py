@@ -49,13 +49,16 @@ def main(grid: Grid, context: Context) -> None:
 @contextmanager
 def simulated_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
     """Give the site that an order is for, with its data and the study's own plan."""
-    from wardround.deploy.own_site import open_site  # loads torch
+    from wardround.deploy.own_site import open_site, trail_of
+    from wardround.site_client.privacy.approval import approve_in_simulation
 
     study = Path(str(context.run_config["study"]))
     workspace = study / "sites" / order.site_id
     with alone_in(workspace):
         data = _data(context) / order.site_id
-        yield open_site(_plan_in(study), order.site_id, data, workspace)
+        plan = _plan_in(study)
+        approve_in_simulation(trail_of(order.site_id, workspace), plan)
+        yield open_site(plan, order.site_id, data, workspace)  # loads torch
 
 
 def _data(context: Context) -> Path:

@@ -330,4 +330,4 @@ def test_progress_is_told(engine, study: Study) -> None:
     if engine is grpc:  # with a heartbeat; of a visit that ends before the next one nothing is told
         site = _Lingering(site, study.progress)
     assert engine(study, study.sites(ada=site)).is_complete
-    assert "1 ada segmenter 1 1" in study.progress
+    assert "1 ada segmenter 1 2" in study.progress

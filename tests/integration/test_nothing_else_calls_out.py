@@ -17,6 +17,7 @@ from wardround.shared import plan as plans
 from wardround.site_client.data.cases import load_site
 from wardround.site_client.data.mock import MOCK_SITES, write_mock_sites
 from wardround.site_client.learning.genesis import make_genesis
+from wardround.site_client.privacy.approval import approve_in_simulation
 from wardround.site_client.site import Site
 
 folder = Path(sys.argv[1])
@@ -55,6 +56,8 @@ with open_study(folder / "study", plan, genesis.manifest, genesis.parts) as rela
         name: Site(plan, data, genesis.manifest, workspace=folder / name)
         for name, data in sites.items()
     }
+    for site in gateways.values():
+        approve_in_simulation(site.trail, plan)
     state = run(relay, InProcessEngine(gateways, relay))
 assert state.is_complete and not seen, seen
 

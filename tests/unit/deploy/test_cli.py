@@ -67,7 +67,10 @@ def write_site(folder: Path, cases: int = 4, top: int = 1) -> Path:
         ("plan", "new"),
         ("plan", "check"),
         ("plan", "show"),
+        ("plan", "approve"),
+        ("plan", "revoke"),
         ("plan", "list"),
+        ("audit", "verify"),
     ],
 )
 def test_every_command_explains_itself_with_an_example(run: Run, words: tuple[str, ...]) -> None:
@@ -184,7 +187,7 @@ def test_a_folder_without_sites_says_which_layouts_are_known(run: Run, tmp_path:
 def test_a_shown_plan_is_a_plan_with_the_override_in_it(run: Run, tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     study.write_text(PLAN, encoding="utf-8")
-    status, printed, _ = run("plan", "show", study, "--set", "method.name=finetune")
+    status, printed, _ = run("plan", "show", study, "--toml", "--set", "method.name=finetune")
     assert status == 0
     copy = tmp_path / "copy.toml"
     copy.write_text(printed, encoding="utf-8")

@@ -1,0 +1,109 @@
+"""A study plan in plain words: what a site's staff read before they approve it."""
+
+import textwrap
+from collections.abc import Sequence
+from math import prod
+
+from wardround.shared.checkpoint import ITEM_BYTES, Manifest
+from wardround.shared.messages import TensorSpec
+from wardround.shared.plan import StudyPlan
+
+_WIDTH = 100
+
+
+def write(plan: StudyPlan) -> str:
+    """Return what a plan asks of each of its sites, section by section."""
+    from wardround.site_client.learning.genesis import make_genesis  # loads torch
+
+    manifest = make_genesis(plan).manifest
+    sections = {
+        f"Study {plan.study_id}": _study(plan),
+        "What is trained here, on what": _training(plan, manifest),
+        "What leaves this site": _leaving(plan, manifest),
+        "How often": _often(plan),
+        "Who sees it": _seen(plan),
+        "What protects patients, and what does not": _protection(plan, manifest),
+    }
+    lines = []
+    for heading, facts in sections.items():
+        lines.append(heading)
+        for fact in facts:
+            lines += textwrap.wrap(fact, _WIDTH, initial_indent="  - ", subsequent_indent="    ")
+        lines.append("")
+    return "\n".join([*lines, f"digest {plan.digest()}"]) + "\n"
+
+
+def _study(plan: StudyPlan) -> list[str]:
+    late = "may join later" if plan.late_sites else "cannot join"
+    sites, classes = ", ".join(plan.sites), ", ".join(plan.task.classes)
+    size = " x ".join(map(str, plan.task.working_size))
+    return [
+        f"{len(plan.sites)} site(s), visited in this order at first: {sites}. Others {late}.",
+        f"The task: find {classes} in images of {size} ({plan.task.dims}).",
+        f"The method: {plan.method.name}.",
+    ]
+
+
+def _training(plan: StudyPlan, manifest: Manifest) -> list[str]:
+    facts = [
+        f"A segmenter, {plan.segmenter.steps} steps on this site's own training cases"
+        + (" and on images generated for earlier sites." if manifest.prompt else "."),
+    ]
+    if manifest.prompt:
+        steps = max(plan.denoiser.first_steps, plan.denoiser.steps)
+        facts.append(
+            f"A denoiser, at most {steps} steps, and a prompt of this site's own: together they "
+            f"learn to draw images that look like this site's."
+        )
+    facts.append("Held-out cases are used for scores alone. No code arrives; a plan is data.")
+    return facts
+
+
+def _leaving(plan: StudyPlan, manifest: Manifest) -> list[str]:
+    facts = ["No image, label map, file name or case identifier."]
+    parts = {name: _size(specs) for name, specs in manifest.parts.items()}
+    parts |= {"prompt": _size(manifest.prompt), "labeller": _size(manifest.labeller)}
+    facts.append(
+        "Weights, after each visit: "
+        + ", ".join(f"{name} {size:,} bytes" for name, size in parts.items() if size)
+        + f"; {sum(parts.values()):,} bytes in all, never more than {plan.release.byte_budget:,}."
+    )
+    facts.append(
+        f"Numbers: scores, losses, durations, progress, case counts. Counts below "
+        f"{plan.release.min_count} stay here."
+    )
+    return facts
+
+
+def _often(plan: StudyPlan) -> list[str]:
+    scores = f"Scores {len(plan.sites) + 1} times: before the first visit and after each site's"
+    return ["Weights once, when it is this site's turn.", f"{scores}; less if sites are left out."]
+
+
+def _seen(plan: StudyPlan) -> list[str]:
+    return [
+        "The coordinator stores weights and numbers, and passes the weights on.",
+        f"Sites that are visited later receive the weights: of those named, {len(plan.sites) - 1}.",
+        "The study's operators see the numbers.",
+    ]
+
+
+def _protection(plan: StudyPlan, manifest: Manifest) -> list[str]:
+    from wardround.site_client.learning.methods import find_method
+
+    facts = ["Formal DP: no. Who holds the weights may try to tell who was among the cases."]
+    if manifest.prompt:
+        facts.append(
+            "Images are generated from denoiser and prompt, at sites visited later. They may "
+            "resemble training images."
+        )
+    if find_method(plan.method.name).keeps_real_cases:
+        facts.append(
+            f"The method '{plan.method.name}' BREAKS the rule that no image leaves a site: it "
+            f"hands real cases on. It runs in a simulation alone, and no site can approve it."
+        )
+    return facts
+
+
+def _size(specs: Sequence[TensorSpec]) -> int:
+    return sum(prod(spec.shape) * ITEM_BYTES[spec.dtype] for spec in specs)

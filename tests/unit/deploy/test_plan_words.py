@@ -1,0 +1,27 @@
+from wardround.deploy import plan_words
+
+
+def _one_line(text):
+    return " ".join(text.split())
+
+
+def test_a_plan_is_told_in_words_with_its_bytes_and_digest(tiny_plan):
+    text = _one_line(plan_words.write(tiny_plan))
+    assert "Formal DP: no." in text
+    assert "No image, label map, file name or case identifier." in text
+    assert "prompt 64 bytes" in text  # 2 tokens of 8 numbers of 4 bytes
+    assert "Scores 4 times" in text
+    assert text.endswith(f"digest {tiny_plan.digest()}")
+
+
+def test_a_method_without_a_denoiser_draws_nothing(tiny_plan):
+    method = tiny_plan.method.model_copy(update={"name": "finetune"})
+    text = _one_line(plan_words.write(tiny_plan.model_copy(update={"method": method})))
+    assert "denoiser" not in text
+    assert "prompt" not in text
+
+
+def test_a_method_that_hands_cases_on_is_said_to_break_the_rule(tiny_plan):
+    method = tiny_plan.method.model_copy(update={"name": "joint"})
+    text = _one_line(plan_words.write(tiny_plan.model_copy(update={"method": method})))
+    assert "'joint' BREAKS the rule that no image leaves a site" in text
