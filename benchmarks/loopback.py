@@ -1,5 +1,6 @@
 """Processes on this machine for measuring, a coordinator among them, and the memory they hold."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -39,3 +40,9 @@ def resident_mib(pid: int | None) -> tuple[float, float]:
     sizes = dict(line.split(":", 1) for line in lines)
     now, most = (int(sizes[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
     return now, most
+
+
+def processor_s(pid: int | None) -> float:
+    """Return the seconds that a process, this one where None, has had of the processor."""
+    # Linux numbers the clock of another process so; see clock_getcpuclockid(3).
+    return time.process_time() if pid is None else time.clock_gettime(~pid << 3 | 2)

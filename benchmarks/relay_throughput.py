@@ -1,36 +1,36 @@
-"""Measure the relay's transfers, against a bare gRPC stream of the same bytes in the same run.
+"""Measure the relay's transfers, against bare gRPC streams of the same bytes in the same run.
 
-A coordinator's process, one of the bare server, and this one, which holds the sites; mutual TLS on
+A coordinator's process, two of each bare stream, and this one, which holds the sites; mutual TLS on
 loopback. In each hop a site fetches a large part and delivers a large part, and the same bytes go
-both ways over a bare stream: a grpc.aio server that streams them from memory in the same messages,
-checks nothing and writes nothing. The relay's times hold all that it promises: every byte hashed by
-its receiver, every number finite, the file on the disk under its name.
+both ways over three bare streams (`bare_stream.py`). The relay's times hold all that it promises:
+every byte hashed by its receiver, every number finite, the file on the disk under its name.
+
+A ratio is the bare stream's time over the relay's, so 1 would mean that checking and storing cost
+nothing. Seconds of the processor, of both ends together, say more where others load the machine.
 """
 
 import argparse
-import asyncio
 import hashlib
 import struct
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from multiprocessing.connection import Connection as Pipe
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from threading import Thread
-from typing import Any
 
-import grpc
-from loopback import resident_mib, running, serve_study
+from bare_stream import Bare, Kind, bare_stream
+from loopback import processor_s, resident_mib, running, serve_study
 
 from wardround.deploy.in_process import open_study
 from wardround.deploy.throwaway import ThrowawayAuthority
 from wardround.shared import codec
 from wardround.shared import plan as plans
-from wardround.shared.allocator import keep_freed_memory
-from wardround.shared.checkpoint import Manifest, chunks_of, part_ref, ref_of, verified
+from wardround.shared.checkpoint import Chunk, Manifest, part_ref, ref_of, verified
 from wardround.shared.connection import Connection
-from wardround.shared.identity import Credentials, Role, read_credentials
+from wardround.shared.identity import Role, read_credentials
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
     CheckpointUpload,
@@ -40,15 +40,14 @@ from wardround.shared.messages import (
     VisitReport,
 )
 from wardround.site_client.dial import work
-from wardround.wire.v1 import relay_pb2 as wire
 
 SITES = tuple(f"s{number}" for number in range(1, 7))
-ENDS = "/bare.Stream/Down", "/bare.Stream/Up"
-COLUMNS = ("fetch", "bare fetch", "deliver", "bare deliver")
+WAYS = "fetch", "deliver"
+STREAMS = "relay", *Kind
 
 
 def main() -> None:
-    """Print a table of seconds, ratios and the coordinator's memory."""
+    """Print each hop's seconds, then the medians and the coordinator's memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hops", type=int, default=6, help="at least six, one a site (6)")
     parser.add_argument("--megabytes", type=int, default=500, help="size of the large part (500)")
@@ -75,18 +74,21 @@ def _measure(root: Path, count: int, hops_per_site: int) -> None:
         pass
     authority = ThrowawayAuthority(root / "credentials")
     hub = authority.issue(Role.COORDINATOR, "hub")
-    own = {name: read_credentials(authority.issue(Role.SITE, name)) for name in SITES}
-    print(f"{len(data)} bytes a way; seconds, bare / relay, MiB of the coordinator (now, most)")
-    print("".join(f"{column:>14}" for column in COLUMNS), "  fetched delivered   memory")
+    folders = {name: authority.issue(Role.SITE, name) for name in SITES}
+    own = {name: read_credentials(folder) for name, folder in folders.items()}
+    ends = len(data), hub, folders[SITES[0]]
     with (
         running(serve_study, root / "study", hub) as (coordinator, port),
-        running(serve_bare, len(data), hub) as (_, bare_port),
+        ExitStack() as stack,
     ):
-        address, bare = f"127.0.0.1:{port.recv()}", Bare(bare_port.recv(), own[SITES[0]])
-        table = Table(coordinator.pid)
+        assert coordinator.pid is not None
+        address = f"127.0.0.1:{port.recv()}"
+        bare = {kind: stack.enter_context(bare_stream(kind, *ends)) for kind in Kind}
+        table = Table(len(data), coordinator.pid)
 
         def be(site_id: str) -> None:
-            site = MeasuringSite(site_id, data, bare, table, root / "study", hops_per_site)
+            study = root / "study"
+            site = MeasuringSite(site_id, data, coordinator.pid, bare, table, study, hops_per_site)
             with Connection(address, own[site_id]) as connection:
                 work(connection, own[site_id], site, site_id=site_id, plan=plan, manifest=manifest)
 
@@ -98,39 +100,90 @@ def _measure(root: Path, count: int, hops_per_site: int) -> None:
     table.print_medians()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one transfer took, in seconds: on the clock, and of the processor at either end."""
+
+    wall_s: float
+    server_s: float
+    site_s: float
+
+
+Hop = dict[tuple[str, str], Cost]  # (way, stream) to what it took
+
+
 class Table:
-    """Times hop by hop."""
+    """Costs hop by hop."""
 
-    def __init__(self, coordinator: int | None) -> None:
+    def __init__(self, size_bytes: int, coordinator: int) -> None:
         self._coordinator = coordinator
-        self._hops: list[dict[str, float]] = []
+        self._hops: list[Hop] = []
+        self._held: list[float] = []
+        print(f"{size_bytes} bytes a way; seconds; MiB of the coordinator (now, most)")
+        heads = [f"{way} {stream}" for way in WAYS for stream in STREAMS]
+        print("".join(f"{head:>15}" for head in (*heads, "memory")))
 
-    def add(self, times: dict[str, float]) -> None:
-        """Take and print the seconds of one hop."""
-        self._hops.append(times)
+    def add(self, hop: Hop) -> None:
+        """Take the costs of one hop and print its seconds on the clock."""
+        self._hops.append(hop)
         now, most = resident_mib(self._coordinator)
-        cells = "".join(f"{times[column]:14.2f}" for column in COLUMNS)
-        print(cells, "".join(f"{ratio:10.2f}" for ratio in _ratios(times)), end="")
-        print(f"{now:6.0f} {most:4.0f}", flush=True)
+        self._held.append(now)
+        cells = [f"{hop[way, stream].wall_s:.2f}" for way in WAYS for stream in STREAMS]
+        print("".join(f"{cell:>15}" for cell in (*cells, f"{now:.0f} {most:.0f}")), flush=True)
+        self._most = most
 
     def print_medians(self) -> None:
         """Print what it comes to."""
-        ratios = zip(*(_ratios(times) for times in self._hops), strict=True)
-        fetched, delivered = (median(column) for column in ratios)
-        print(f"median of {len(self._hops)} hops: fetched {fetched:.2f}, delivered {delivered:.2f}")
+        print(f"\nmedians of {len(self._hops)} hops")
+        print("".join(f"{head:>15}" for head in ("", *HEADS)))
+        for way in WAYS:
+            for stream in STREAMS:
+                cells = [f"{of(way, stream):.2f}" for of in self._columns()]
+                print("".join(f"{cell:>15}" for cell in (f"{way} {stream}", *cells)))
+        first, last = (median(some) for some in (self._held[:6], self._held[-6:]))
+        print(
+            f"coordinator's memory: {min(self._held):.0f} to {max(self._held):.0f} MiB between "
+            f"transfers, {first:.0f} in the first six hops, {last:.0f} in the last six; "
+            f"at most {self._most:.0f}"
+        )
+
+    def _columns(self) -> Iterator[Callable[[str, str], float]]:
+        def cost(take: Callable[[Cost], float]) -> Callable[[str, str], float]:
+            return lambda way, stream: median(take(hop[way, stream]) for hop in self._hops)
+
+        def ratio(take: Callable[[Cost], float]) -> Callable[[str, str], float]:
+            return lambda way, stream: median(
+                take(hop[way, stream]) / take(hop[way, "relay"]) for hop in self._hops
+            )
+
+        for kind in TAKEN:
+            yield cost(kind)
+        for kind in TAKEN:
+            yield ratio(kind)
 
 
-def _ratios(times: dict[str, float]) -> tuple[float, float]:
-    return times["bare fetch"] / times["fetch"], times["bare deliver"] / times["deliver"]
+TAKEN: tuple[Callable[[Cost], float], ...] = (
+    lambda cost: cost.wall_s,
+    lambda cost: cost.server_s,
+    lambda cost: cost.server_s + cost.site_s,
+)
+HEADS = "clock", "cpu server", "cpu both", "ratio", "cpu server", "cpu both"
 
 
 class MeasuringSite:
     """A `SiteGateway` that trains nothing: what it delivers differs in one number."""
 
     def __init__(
-        self, site_id: str, data: bytes, bare: "Bare", table: Table, study: Path, hops: int
+        self,
+        site_id: str,
+        data: bytes,
+        coordinator: int,
+        bare: dict[Kind, Bare],
+        table: Table,
+        study: Path,
+        hops: int,
     ) -> None:
-        self._site_id, self._data, self._bare = site_id, data, bare
+        self._site_id, self._data, self._coordinator, self._bare = site_id, data, coordinator, bare
         self._table, self._store, self._hops = table, study / "checkpoints" / "sha256", hops
 
     def visit(self, data: bytes, link: CoordinatorLink) -> None:
@@ -146,13 +199,14 @@ class MeasuringSite:
             )
             fetching = verified(parent["denoiser"], link.fetch(parent["denoiser"]))
             times = {
-                "fetch": _seconds(lambda chunks=fetching: _exhaust(chunks)),
-                "bare fetch": _seconds(self._bare.fetch),
-                "deliver": _seconds(
+                ("fetch", "relay"): self._cost(lambda chunks=fetching: _exhaust(chunks)),
+                ("deliver", "relay"): self._cost(
                     lambda sent=changed, under=upload: link.deliver(under, "denoiser", sent)
                 ),
-                "bare deliver": _seconds(lambda sent=changed: self._bare.deliver(sent)),
             }
+            for kind, bare in self._bare.items():
+                times["fetch", kind] = _cost(bare.fetch, bare.server, bare.dialling)
+                times["deliver", kind] = _cost(bare.deliver, bare.server, bare.dialling)
             self._table.add(times)
             if hop + 1 < self._hops:  # of no further use, and disks are small
                 self._remove(part.digest)
@@ -176,76 +230,23 @@ class MeasuringSite:
         )
         link.evaluated(codec.encode(report))
 
+    def _cost(self, act: Callable[[], None]) -> Cost:
+        return _cost(act, self._coordinator, None)
+
     def _remove(self, digest: str) -> None:
         (self._store / digest[:2] / digest[2:]).unlink()
 
 
-class Bare:
-    """The site's end of the bare stream."""
-
-    def __init__(self, port: int, own: Credentials) -> None:
-        secure = grpc.ssl_channel_credentials(own.authority, own.key, own.certificate)
-        channel = grpc.secure_channel(f"127.0.0.1:{port}", secure)
-        down, up = ENDS
-        self._down = channel.unary_stream(down, response_deserializer=wire.FetchResponse.FromString)
-        self._up = channel.stream_unary(
-            up, request_serializer=wire.DeliverRequest.SerializeToString
-        )
-
-    def fetch(self) -> None:
-        """Have the bytes streamed here."""
-        _exhaust(message.chunk for message in self._down(b""))
-
-    def deliver(self, data: bytes) -> None:
-        """Stream the bytes there."""
-        self._up(wire.DeliverRequest(chunk=chunk) for chunk in chunks_of(data))
-
-
-def serve_bare(size_bytes: int, credentials: Path, pipe: Pipe) -> None:
-    """Be the bare server; send the port through `pipe`."""
-    own, chunks = read_credentials(credentials), list(chunks_of(bytes(size_bytes)))
-
-    async def down(_request: bytes, _context: Any) -> AsyncIterator[wire.FetchResponse]:
-        for chunk in chunks:
-            yield wire.FetchResponse(chunk=chunk)
-
-    async def up(requests: AsyncIterator[wire.DeliverRequest], _context: Any) -> bytes:
-        async for message in requests:
-            assert message.chunk
-        return b""
-
-    handlers = {
-        "Down": grpc.unary_stream_rpc_method_handler(
-            down, response_serializer=wire.FetchResponse.SerializeToString
-        ),
-        "Up": grpc.stream_unary_rpc_method_handler(
-            up, request_deserializer=wire.DeliverRequest.FromString
-        ),
-    }
-
-    async def run() -> None:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("bare.Stream", handlers),)
-        )
-        secure = grpc.ssl_server_credentials(
-            [(own.key, own.certificate)], own.authority, require_client_auth=True
-        )
-        pipe.send(server.add_secure_port("127.0.0.1:0", secure))
-        await server.start()
-        await server.wait_for_termination()
-
-    keep_freed_memory()  # as the relay's two ends do; without it the bare stream is slower
-    asyncio.run(run())
-
-
-def _seconds(act: Callable[[], None]) -> float:
+def _cost(act: Callable[[], None], server: int, site: int | None) -> Cost:
+    before_s = processor_s(server), processor_s(site)
     start_s = time.perf_counter()
     act()
-    return time.perf_counter() - start_s
+    wall_s = time.perf_counter() - start_s
+    server_s, site_s = processor_s(server) - before_s[0], processor_s(site) - before_s[1]
+    return Cost(wall_s=wall_s, server_s=server_s, site_s=site_s)
 
 
-def _exhaust(chunks: Iterator[bytes]) -> None:
+def _exhaust(chunks: Iterator[Chunk]) -> None:
     for _chunk in chunks:
         pass
 

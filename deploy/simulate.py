@@ -111,7 +111,7 @@ def simulate(plan: StudyPlan, options: Options, watcher: Watcher) -> Report:
     if options.engine != IN_PROCESS:
         borrowing.expect_no_borrowing(plan)
     if options.resume and _is_finished(plan, options.out):
-        watcher.note("this study is finished; its report is written anew")
+        watcher.note("this study is finished: no data are read, its report is written anew")
         return rebuild(options.out)
     was_there = options.out.exists()
     try:

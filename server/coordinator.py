@@ -31,7 +31,7 @@ LINGER_S = 300.0
 SERVICES = (service.SERVICE_NAME, study_service.SERVICE_NAME)
 GRACE_S = 3.0  # for answers under way; who waits for an order is cut off and asks again
 
-_OPTIONS = (
+OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second coordinator would share the port in silence
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # How much of an upload may arrive before it is asked for; by itself gRPC allows ever more.
@@ -90,7 +90,7 @@ def serve(
         async def run() -> None:
             study = LiveStudy(relay, Presence(heartbeat_s))
             calls = Service(study, store, poll_s=poll_s, heartbeat_s=heartbeat_s)
-            server = grpc.aio.server(options=_OPTIONS, interceptors=(Admission(revoked),))
+            server = grpc.aio.server(options=OPTIONS, interceptors=(Admission(revoked),))
             service.offer(calls, server)
             study_service.offer(StudyService(study), server)
             looking = asyncio.create_task(_look_after(study, heartbeat_s))

@@ -1,9 +1,8 @@
 """A large file that is written once, from one end to the other, past the system's cache.
 
 Nobody reads a checkpoint in the moment after it arrived, and finding memory for its pages takes
-more processor time than all else that is done with them. So bytes are gathered and handed to the
-disk as they lie, while the next ones are gathered. A file system that wants them by way of its
-cache gets them so.
+more processor time than all else that is done with them. So bytes are gathered in blocks that a
+disk can take as they lie. A file system that wants them by way of its cache gets them so.
 """
 
 import contextlib
@@ -11,102 +10,81 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from wardround.shared.checkpoint import Chunk
 
-GATHERED_BYTES = 2 * 2**20
-_BLOCK_BYTES = 4096  # what disks ask for: position, length and memory must be multiples of it
+GATHERED_BYTES = 4 * 2**20
+_UNIT_BYTES = 4096  # what disks ask for: position, length and memory must be multiples of it
 _PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)  # Linux
 
 
-class DirectFile:
-    """Writes at the end of an open file. A process that dies loses what is gathered.
+class Block:
+    """Memory for the bytes of a file from one position on, at most `GATHERED_BYTES` of them.
 
-    Args:
-        handle: Open for reading and writing; its owner closes it, after `settle`.
-        size: How many bytes the file has.
-        look_at: Is shown what was added, in order, many bytes at a time; may not keep them.
+    A full block ends where a disk can go on; filling and writing may be done by two threads, one
+    after the other.
     """
 
-    def __init__(self, handle: int, size: int, look_at: Callable[[memoryview], None]) -> None:
-        self._handle, self._look_at = handle, look_at
-        self._gathered, self._other = _new_memory(), _new_memory()
-        self._start = size - size % _BLOCK_BYTES  # where the gathered bytes belong
-        self._length = self._num_seen = size - self._start
-        self._gathered[: self._length] = os.pread(handle, self._length, self._start)
+    def __init__(self) -> None:
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._memory = memoryview(mmap.mmap(-1, GATHERED_BYTES, private))
+        self._length = self._capacity = 0
+
+    def begin(self, position: int) -> None:
+        """Be empty, for the bytes from `position` of the file on."""
+        self._length, self._capacity = 0, GATHERED_BYTES - position % _UNIT_BYTES
+
+    def add(self, chunk: Chunk) -> Chunk:
+        """Take in as much as there is room for; return the rest."""
+        taken = min(len(chunk), self._capacity - self._length)
+        self._memory[self._length : self._length + taken] = chunk[:taken]
+        self._length += taken
+        return chunk[taken:]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no more room."""
+        return self._length == self._capacity
+
+    @property
+    def content(self) -> memoryview:
+        """What was added since it began."""
+        return self._memory[: self._length]
+
+
+class DirectFile:
+    """Writes at the end of an open file.
+
+    Args:
+        handle: Open for writing; its owner closes it.
+        size: How many bytes the file has.
+    """
+
+    def __init__(self, handle: int, size: int) -> None:
+        self._handle = handle
+        self._size = size
+
+    def write(self, data: memoryview) -> None:
+        """Write the next bytes; best those of a full `Block`.
+
+        Raises:
+            OSError: They cannot all be written; some of the first may have been.
+        """
+        is_fit = not self._size % _UNIT_BYTES and not len(data) % _UNIT_BYTES
         with contextlib.suppress(OSError):  # not every file system can do without its cache
-            self._set_flags(_PAST_THE_CACHE)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
-        self._writing: Future[None] | None = None
-
-    def write(self, chunk: Chunk) -> None:
-        """Add the next bytes.
-
-        Raises:
-            OSError: Bytes cannot be written; they may be earlier ones.
-        """
-        rest = memoryview(chunk)
-        while rest:
-            taken = min(len(rest), GATHERED_BYTES - self._length)
-            self._gathered[self._length : self._length + taken] = rest[:taken]
-            self._length, rest = self._length + taken, rest[taken:]
-            if self._length == GATHERED_BYTES:
-                self._hand_over()
-
-    def settle(self) -> None:
-        """Write what is gathered. Nothing can be written afterwards.
-
-        Raises:
-            OSError: Bytes cannot be written.
-        """
-        try:
-            self._wait()
-            self._set_flags(0)  # the last bytes do not fill a block
-            self._hand_over()
-            self._wait()
-        finally:
-            self._thread.shutdown()
-            self._gathered = self._other = memoryview(b"")
-            self._length = self._num_seen = 0
-
-    def _hand_over(self) -> None:
-        if not self._length:
-            return
-        self._wait()
-        full = self._gathered[: self._length]
-        self._writing = self._thread.submit(self._write_all, full, self._start)
-        self._look_at(full[self._num_seen :])  # meanwhile
-        self._start, self._length, self._num_seen = self._start + self._length, 0, 0
-        self._gathered, self._other = self._other, self._gathered
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            try:
-                writing.result()
-            except OSError:
-                # Written behind a gap they would be worth nothing.
-                self._length = self._num_seen = 0
-                raise
-
-    def _write_all(self, data: memoryview, start: int) -> None:
+            self._set_flags(_PAST_THE_CACHE if is_fit else 0)
         done = 0
         while done < len(data):
             try:
-                done += os.pwrite(self._handle, data[done:], start + done)
+                done += os.pwrite(self._handle, data[done:], self._size + done)
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._flags() & _PAST_THE_CACHE:
                     raise
                 self._set_flags(0)
+        self._size += len(data)
 
     def _flags(self) -> int:
         return fcntl.fcntl(self._handle, fcntl.F_GETFL)
 
     def _set_flags(self, added: int) -> None:
         fcntl.fcntl(self._handle, fcntl.F_SETFL, self._flags() & ~_PAST_THE_CACHE | added)
-
-
-def _new_memory() -> memoryview:
-    return memoryview(mmap.mmap(-1, GATHERED_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

@@ -6,8 +6,8 @@ their way to the disk before the last one is here, so that the end is quick.
 """
 
 import hashlib
-import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
@@ -16,8 +16,6 @@ from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
-
-log = logging.getLogger(__name__)
 
 
 class Incoming:
@@ -41,16 +39,18 @@ class Incoming:
         self._lock = Lock()
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._fault: CheckpointError | None = None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _cannot_be_written(part, path, error) from error
         try:
             self._go_on_at(offset)
-            self._content = DirectFile(self._file, offset, self._look_at)
         except BaseException:
             os.close(self._file)
             raise
+        self._content = DirectFile(self._file, offset)
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._is_open = True
 
     @property
@@ -58,8 +58,8 @@ class Incoming:
         """How many bytes arrived; None where nobody sends any more, and the file says it."""
         return self._size if self._is_open else None
 
-    def write(self, chunk: Chunk) -> None:
-        """Add the next bytes.
+    def write(self, content: Chunk) -> None:
+        """Write the next bytes, best those of a full `Block`, and look at them meanwhile.
 
         Raises:
             CheckpointError: More bytes than announced, or they cannot be written.
@@ -67,17 +67,21 @@ class Incoming:
         """
         with self._lock:
             self._expect_open()
-            if self._size + len(chunk) > self.part.size_bytes:
+            if self._size + len(content) > self.part.size_bytes:
                 self.path.unlink(missing_ok=True)
                 raise CheckpointError(
                     f"part '{self.part.name}': more than the announced {self.part.size_bytes} "
                     f"bytes arrived. Announce what is sent and send the part again."
                 )
-            self._size += len(chunk)
+            writing = self._disk.submit(self._content.write, memoryview(content))
+            self._look_at(content)
             try:
-                self._content.write(chunk)
+                writing.result()
             except OSError as error:
-                raise _cannot_be_written(self.part, self.path, error) from error
+                self._fault = _cannot_be_written(self.part, self.path, error)
+                self._let_go()  # what follows would lie behind a gap
+                raise self._fault from error
+            self._size += len(content)
 
     def finish(self) -> None:
         """Check that the file is the announced one and bring it to the disk.
@@ -95,10 +99,6 @@ class Incoming:
                     f"part '{self.part.name}': {self._size} of {self.part.size_bytes} bytes "
                     f"arrived. Go on from there."
                 )
-            try:
-                self._content.settle()
-            except OSError as error:
-                raise _cannot_be_written(self.part, self.path, error) from error
             digest = self._sha256.hexdigest()
             if digest != self.part.digest:
                 self.path.unlink(missing_ok=True)
@@ -120,13 +120,12 @@ class Incoming:
         """Let go of the file; whoever still writes to it is refused."""
         with self._lock:
             if self._is_open:
-                self._is_open = False
-                try:
-                    self._content.settle()
-                except OSError as error:
-                    log.warning("the last bytes of '%s' are lost: %s", self.path.name, error)
-                finally:
-                    os.close(self._file)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self._is_open = False
+        self._disk.shutdown()
+        os.close(self._file)
 
     def _go_on_at(self, offset: int) -> None:
         there = os.fstat(self._file).st_size
@@ -146,6 +145,8 @@ class Incoming:
         self._check.update(chunk)
 
     def _expect_open(self) -> None:
+        if self._fault is not None:
+            raise self._fault
         if not self._is_open:
             raise ConnectionLost(
                 f"part '{self.part.name}' is being sent over another connection. "

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ import grpc
 
 from wardround.server.admission import Context as _Context
 from wardround.server.admission import caller_of
-from wardround.server.incoming import Incoming
+from wardround.server.intake import Intake
 from wardround.server.live_study import LiveStudy
 from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
@@ -27,7 +27,7 @@ from wardround.server.store import ArtefactStore
 from wardround.shared import frames
 from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
-from wardround.shared.errors import IdentityError, StaleLease, WireError
+from wardround.shared.errors import IdentityError, StaleLease, WardroundError, WireError
 from wardround.shared.identity import Identity, Role
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
@@ -36,7 +36,6 @@ from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 SERVICE_NAME: str = wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 MAX_MESSAGE_BYTES = 2 * CHUNK_BYTES  # a chunk and its frame, or any message beside it
-MAX_WAITING = 4  # chunks that arrived while others are written
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -59,6 +58,7 @@ class Service(wire_grpc.RelayServiceServicer):
         self._relay, self._presence, self._leases = study.relay, study.presence, study.leases
         self._on_study = study.run
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
+        self._intakes: dict[str, Intake] = {}
         self._byte_threads = ThreadPoolExecutor(2, thread_name_prefix="bytes")
 
     def close(self) -> None:
@@ -149,6 +149,9 @@ class Service(wire_grpc.RelayServiceServicer):
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.OfferResponse(is_stored=True)
             await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
+            if (sent := self._intakes.get(awaited.part.digest)) is not None:
+                with suppress(WardroundError):  # told to who sends
+                    await sent.settle()
             return wire.OfferResponse(offset=self._store.arrived(awaited.part))
 
     async def Deliver(  # type: ignore[override]  # framed by `frames`
@@ -168,21 +171,23 @@ class Service(wire_grpc.RelayServiceServicer):
             incoming = await self._on_bytes(
                 partial(self._store.receive, awaited.part, header.offset, check=check)
             )
+            intake = Intake(incoming, header.offset, self._on_bytes)
+            self._intakes[awaited.part.digest] = intake
             try:
-                await self._take_in(request_iterator, incoming)
+                await self._take_in(request_iterator, intake)
                 await self._on_bytes(partial(self._store.adopt, incoming))
                 await self._on_study(partial(self._expect_awaited, caller, header, awaited.part))
             finally:
+                if self._intakes.get(awaited.part.digest) is intake:
+                    del self._intakes[awaited.part.digest]
                 incoming.close()
                 return_freed_memory()
             return wire.DeliverResponse()
 
     async def _take_in(
-        self, chunks: AsyncIterator[wire.DeliverHeader | Chunk], incoming: Incoming
+        self, chunks: AsyncIterator[wire.DeliverHeader | Chunk], intake: Intake
     ) -> None:
-        """Write chunks while the next ones arrive; those that arrived meanwhile go together."""
-        arrived: list[Chunk] = []
-        writing: asyncio.Future[None] | None = None
+        """Take in chunks; what came before an error is kept."""
         try:
             async for chunk in chunks:
                 if isinstance(chunk, wire.DeliverHeader) or not 0 < len(chunk) <= CHUNK_BYTES:
@@ -190,20 +195,12 @@ class Service(wire_grpc.RelayServiceServicer):
                         f"an upload holds {_described(chunk)}, expected a chunk of 1 to "
                         f"{CHUNK_BYTES} bytes. Both sides must run the same release."
                     )
-                arrived.append(chunk)
-                if writing is not None and (writing.done() or len(arrived) == MAX_WAITING):
-                    await writing
-                    writing = None
-                if writing is None:
-                    writing = self._on_bytes(partial(_write_all, incoming, arrived))
-                    arrived = []
-        finally:
-            if writing is not None:
-                await asyncio.wait([writing])
-                writing.exception()  # raised below, or of no interest to a caller who left
-        if writing is not None:
-            await writing
-        await self._on_bytes(partial(_write_all, incoming, arrived))
+                await intake.add(chunk)
+        except BaseException:
+            with suppress(WardroundError):  # of less interest than the first
+                await intake.settle()
+            raise
+        await intake.settle()
 
     async def Commit(self, request: wire.CommitRequest, context: _Context) -> wire.CommitResponse:
         """End a visit."""
@@ -298,11 +295,6 @@ def _described(content: wire.DeliverHeader | Chunk) -> str:
     if isinstance(content, wire.DeliverHeader):
         return "a second header"
     return f"a chunk of {len(content)} bytes"
-
-
-def _write_all(incoming: Incoming, chunks: list[Chunk]) -> None:
-    for chunk in chunks:
-        incoming.write(chunk)
 
 
 def _expect_role(caller: Identity, roles: tuple[Role, ...], sites: tuple[str, ...]) -> None:

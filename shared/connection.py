@@ -28,7 +28,7 @@ TURNED_AWAY = 3  # in a row; once may be a coordinator that stops just then
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
-_OPTIONS = (
+OPTIONS = (
     # Finds a dead connection while nothing is sent, which may be hours.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -40,6 +40,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),
 )
+_OWN = "grpc.use_local_subchannel_pool", 1  # else channels to one address share a connection
 _AWAY = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -94,12 +95,12 @@ class Connection:
         self.on_answer = on_answer
         self._sleep, self._draw = sleep, draw
         self._turned_away = 0
-        secure = grpc.ssl_channel_credentials(
+        self._secure = grpc.ssl_channel_credentials(
             root_certificates=credentials.authority,
             private_key=credentials.key,
             certificate_chain=credentials.certificate,
         )
-        self.channel = grpc.secure_channel(address, secure, options=_OPTIONS)
+        self.channel = grpc.secure_channel(address, self._secure, options=OPTIONS)
 
     def __enter__(self) -> Self:
         """Return the connection."""
@@ -113,6 +114,10 @@ class Connection:
     ) -> None:
         """Close it."""
         self.channel.close()
+
+    def one_more(self) -> grpc.Channel:
+        """Return another channel, whose connection is made for its first call and ends with it."""
+        return grpc.secure_channel(self._address, self._secure, options=(*OPTIONS, _OWN))
 
     def pauses(self) -> Iterator[float]:
         """Yield how long to wait before each further attempt, in seconds, without end."""

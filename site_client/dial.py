@@ -7,6 +7,7 @@ coordinator does not know by asking whether the same order is still due.
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from threading import Event, Thread
 from typing import TypeVar
@@ -38,6 +39,7 @@ _SERVICE = "/" + wire.DESCRIPTOR.services_by_name["RelayService"].full_name
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+Deliver = Callable[[Iterator[wire.DeliverHeader | Chunk]], wire.DeliverResponse]
 
 
 def work(
@@ -73,8 +75,11 @@ def work(
             continue
         lease = Lease(coordinator, answer)
         try:
-            with Heart(coordinator, lease, terms.heartbeat_seconds) as heart:
-                link = RelayLink(coordinator, lease, heart)
+            with (
+                Heart(coordinator, lease, terms.heartbeat_seconds) as heart,
+                coordinator.uploading() as deliver,
+            ):
+                link = RelayLink(coordinator, lease, heart, deliver)
                 if answer.kind == wire.ORDER_KIND_VISIT:
                     gateway.visit(answer.order, link)
                 else:
@@ -95,12 +100,21 @@ class _Coordinator:
             request_serializer=wire.FetchRequest.SerializeToString,
             response_deserializer=frames.read_fetched,
         )
-        self.deliver = connection.channel.stream_unary(
-            f"{_SERVICE}/Deliver",
-            request_serializer=frames.write_delivered,
-            response_deserializer=wire.DeliverResponse.FromString,
-        )
         self._ended: wire.NextOrderResponse | None = None
+
+    @contextmanager
+    def uploading(self) -> Iterator[Deliver]:
+        """Yield the call that uploads, over a connection of its own that ends with the order.
+
+        What gRPC keeps for a connection grows with what came over it, and a coordinator has many
+        sites.
+        """
+        with self.connection.one_more() as channel:
+            yield channel.stream_unary(
+                f"{_SERVICE}/Deliver",
+                request_serializer=frames.write_delivered,
+                response_deserializer=wire.DeliverResponse.FromString,
+            )
 
     def register(self, plan: StudyPlan, manifest: Manifest) -> wire.RegisterResponse:
         request = wire.RegisterRequest(release=version("wardround"), plan_digest=plan.digest())
@@ -247,10 +261,13 @@ class Heart:
 class RelayLink:
     """The `CoordinatorLink` of a site that carries out one order."""
 
-    def __init__(self, coordinator: _Coordinator, lease: Lease, heart: Heart) -> None:
+    def __init__(
+        self, coordinator: _Coordinator, lease: Lease, heart: Heart, deliver: Deliver
+    ) -> None:
         self._coordinator, self._stub = coordinator, coordinator.stub
         self._connection = coordinator.connection
         self._lease, self._heart = lease, heart
+        self._deliver = deliver
 
     def trail_head(self) -> bytes:
         """Return what came beside the order."""
@@ -304,7 +321,7 @@ class RelayLink:
                 offset=offer.offset,
             )
             try:
-                self._coordinator.deliver(_contents(header, data))
+                self._deliver(_contents(header, data))
             except grpc.RpcError as error:
                 try:
                     self._connection.wait_out(error, what, next(pauses))

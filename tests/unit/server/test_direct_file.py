@@ -9,22 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.server import direct_file
-from wardround.server.direct_file import GATHERED_BYTES, DirectFile
+from wardround.server.direct_file import GATHERED_BYTES, Block, DirectFile
 
 BYTES = bytes(range(251)) * 60_000  # 15 MB
 
 
 def write(path: Path, chunks: list[bytes]) -> None:
-    seen: list[bytes] = []
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
-        file = DirectFile(handle, os.fstat(handle).st_size, lambda added: seen.append(bytes(added)))
+        size, block = os.fstat(handle).st_size, Block()
+        file = DirectFile(handle, size)
+        block.begin(size)
         for chunk in chunks:
-            file.write(chunk)
-        file.settle()
+            rest = chunk
+            while rest := block.add(rest):
+                assert block.is_full
+                file.write(block.content)
+                block.begin(0)
+        file.write(block.content)
     finally:
         os.close(handle)
-    assert b"".join(seen) == b"".join(chunks)
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
@@ -93,29 +97,5 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    handle = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
-    file = DirectFile(handle, 0, lambda added: None)
-    file.write(b"gathered")
     with pytest.raises(OSError, match="No space left"):
-        file.settle()
-    os.close(handle)
-
-
-def test_nothing_is_written_behind_bytes_that_were_lost(tmp_path: Path, monkeypatch) -> None:
-    pwrite, places = os.pwrite, []
-
-    def full_once(handle: int, data: memoryview, offset: int) -> int:
-        places.append(offset)
-        if len(places) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return pwrite(handle, data, offset)
-
-    monkeypatch.setattr(os, "pwrite", full_once)
-    handle = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
-    file = DirectFile(handle, 0, lambda added: None)
-    with pytest.raises(OSError, match="No space left"):
-        file.write(BYTES)
-    file.settle()
-    os.close(handle)
-    assert places == [0, GATHERED_BYTES]
-    assert (tmp_path / "part").read_bytes() == BYTES[:GATHERED_BYTES]
+        write(tmp_path / "part", [b"gathered"])

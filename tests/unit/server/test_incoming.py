@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +142,26 @@ def test_partial_files_of_other_uploads_are_dropped(tmp_path: Path) -> None:
         incoming.close()
     store.keep_partial([PART])
     assert partial(tmp_path) == [PART.digest]
+
+
+def test_nothing_is_written_behind_bytes_that_were_lost(tmp_path: Path, monkeypatch) -> None:
+    store = ArtefactStore(tmp_path)
+    incoming = receive(store, PART, 0)
+    incoming.write(DATA[:1000])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            incoming.write(DATA[1000:2000])
+    with pytest.raises(CheckpointError, match="No space left"):
+        incoming.write(DATA[2000:])
+    incoming.close()
+    assert store.arrived(PART) == 1000
+    second = receive(store, PART, 1000)
+    second.write(DATA[1000:])
+    store.adopt(second)
+    second.close()
+    assert store.path(PART.digest).read_bytes() == DATA

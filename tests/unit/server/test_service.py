@@ -1,7 +1,6 @@
 """What a caller is told when something breaks inside; no network."""
 
 import asyncio
-import threading
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -18,7 +17,7 @@ from wardround.server.live_study import LiveStudy
 from wardround.server.presence import Presence
 from wardround.server.relay import Relay
 from wardround.server.revocations import Revocations
-from wardround.server.service import MAX_WAITING, Service
+from wardround.server.service import Service
 from wardround.server.state import fold
 from wardround.server.store import ArtefactStore
 from wardround.shared.enrolment import make_request
@@ -197,41 +196,3 @@ def test_a_study_in_which_nothing_is_left_to_do_is_complete_when_it_is_served(
             assert journal.events == tuple(world.events())
 
     asyncio.run(serve())
-
-
-class _SlowDisk:
-    """A partial file that is written to as slowly as the test likes."""
-
-    def __init__(self) -> None:
-        self.may_go_on, self.num_written = threading.Event(), 0
-
-    def write(self, chunk: bytes) -> None:
-        assert self.may_go_on.wait(10)
-        self.num_written += 1
-
-
-def test_no_more_chunks_are_taken_in_than_may_wait(world) -> None:
-    """However large a part is and however slow the disk, few chunks are in memory."""
-    disk, num_sent = _SlowDisk(), 0
-
-    async def requests():
-        nonlocal num_sent
-        while num_sent < 50:
-            num_sent += 1
-            yield b"x"
-
-    async def take_in() -> int:
-        study = LiveStudy(_Broken(fold(world.events()[:1]), ValueError()), Presence(10))
-        service = Service(study, None, poll_s=0, heartbeat_s=10)
-        taking = asyncio.create_task(service._take_in(requests(), disk))
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        held = num_sent
-        disk.may_go_on.set()
-        await taking
-        service.close()
-        study.close()
-        return held
-
-    assert asyncio.run(take_in()) == 1 + MAX_WAITING  # one is being written
-    assert disk.num_written == num_sent == 50

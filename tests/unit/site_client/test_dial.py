@@ -101,8 +101,8 @@ class Stream:
 
 def link(connection, stub) -> RelayLink:
     fetch, deliver = getattr(stub, "Fetch", None), getattr(stub, "Deliver", None)
-    coordinator = SimpleNamespace(connection=connection, stub=stub, fetch=fetch, deliver=deliver)
-    return RelayLink(coordinator, Lease(), heart=None)
+    coordinator = SimpleNamespace(connection=connection, stub=stub, fetch=fetch)
+    return RelayLink(coordinator, Lease(), heart=None, deliver=deliver)
 
 
 def test_a_download_goes_on_where_it_broke_under_a_new_lease_if_need_be(connection, slept) -> None:
