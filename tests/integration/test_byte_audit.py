@@ -31,6 +31,7 @@ from wardround.site_client.data.mock import MOCK_SITES, write_mock_sites
 from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.dial import work
 from wardround.site_client.learning.genesis import make_genesis
+from wardround.site_client.privacy.approval import approve_in_simulation
 from wardround.site_client.site import Site
 
 RECORDING = """
@@ -151,6 +152,7 @@ def _live(plan, data, manifest, address, authority, folder):
 
     def live(name, own):
         site = Site(plan, data[name], manifest, workspace=folder / name)
+        approve_in_simulation(site.trail, plan)
         try:
             with Connection(address, own) as connection:
                 work(connection, own, site, site_id=name, plan=plan, manifest=manifest)
@@ -162,8 +164,8 @@ def _live(plan, data, manifest, address, authority, folder):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(300)
-        assert not thread.is_alive()
+        while thread.is_alive() and not failed:
+            thread.join(0.2)
     if failed:
         raise failed[0]
 
