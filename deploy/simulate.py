@@ -7,7 +7,6 @@ plan as it ran), `report.json`, `report.html`, `replay/SITE/*.png`.
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +21,7 @@ from wardround.deploy import (
     drawing,
     flower,
     loopback,
+    mock_folders,
     own_site,
     plan_text,
     report_page,
@@ -39,7 +39,7 @@ from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared import report as reports
-from wardround.shared.errors import DataError, JournalError, PlanError, UsageError
+from wardround.shared.errors import DataError, JournalError, UsageError
 from wardround.shared.link import SiteGateway
 from wardround.shared.messages import Metric, Progress
 from wardround.shared.plan import StudyPlan
@@ -47,8 +47,6 @@ from wardround.shared.report import Report
 from wardround.shared.study_api import Standing
 from wardround.shared.trail import AUDIT
 from wardround.site_client.data.cases import SiteData, load_site
-from wardround.site_client.data.mock import write_mock_sites
-from wardround.site_client.data.mock.habits import MOCK_SITES
 from wardround.site_client.learning.genesis import make_genesis
 from wardround.site_client.privacy import approval
 from wardround.site_client.site import Site
@@ -56,7 +54,6 @@ from wardround.site_client.site import Site
 PLAN = "plan.toml"
 REPORT = "report.json"
 PAGE = "report.html"
-MOCK_SEED = 0
 _MARKS = (
     JOURNAL,
     CHECKPOINTS,
@@ -337,34 +334,7 @@ def _clear(options: Options) -> None:
 def _folders(plan: StudyPlan, options: Options, watcher: Watcher) -> dict[str, Path]:
     if plan.simulation.mock is None:
         return site_folders.find(plan, options.places)
-    known = [habits.site_id for habits in MOCK_SITES]
-    unknown = [site for site in plan.sites if site not in known]
-    if unknown:
-        raise PlanError(
-            f"simulation.mock makes the sites {', '.join(known)}; the plan also names "
-            f"{', '.join(unknown)}. Use these names, or give real data."
-        )
-    return _mock_folders(plan, plan.simulation.mock, options, watcher)
-
-
-def _mock_folders(
-    plan: StudyPlan, num_cases: int, options: Options, watcher: Watcher
-) -> dict[str, Path]:
-    num_heldout = plan.simulation.mock_heldout
-    name = f"mock-{num_cases}" + (f"-{num_heldout}" if num_heldout is not None else "")
-    root = (options.mock_dir or options.out / "data") / name
-    if not root.is_dir():
-        watcher.note(f"making {len(MOCK_SITES)} mock sites with {num_cases} cases each")
-        root.parent.mkdir(parents=True, exist_ok=True)
-        # Made aside and moved, so that a cut run leaves no half data set that looks whole.
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=".making-") as draft:
-            write_mock_sites(Path(draft) / "sites", num_cases, MOCK_SEED, num_heldout=num_heldout)
-            try:
-                (Path(draft) / "sites").rename(root)
-            except OSError:
-                if not root.is_dir():  # else another study of the comparison was quicker
-                    raise
-    return {site: root / site for site in plan.sites}
+    return mock_folders.make(plan, options.mock_dir or options.out / "data", watcher.note)
 
 
 def _with_folders(plan: StudyPlan, folders: Mapping[str, Path]) -> StudyPlan:

@@ -20,7 +20,7 @@ from wardround.shared.errors import PlanError
 from wardround.shared.plan_override import apply_override
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
-SMALL_PROMPT_BYTES = 1024  # a prompt of the default size, which fits an image of 32 x 32 pixels
+SMALL_PROMPT_BYTES = 1024  # the default size, that of an image of 32 x 32 pixels
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
@@ -235,16 +235,8 @@ class Release(_Section):
         3, description="case counts below this are suppressed"
     )
     prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None,
-        description="most bytes of a site's prompt, in images of the working size with 8 bits a "
-        "pixel and channel; left out: one image, or 1024 bytes where an image is smaller",
+        None, description="most bytes of a prompt, in 8-bit images; left out: one, or 1024 bytes"
     )
-
-    def most_prompt_bytes(self, image_bytes: int) -> float:
-        """Return how many bytes a prompt may have, where an image has `image_bytes`."""
-        if self.prompt_images is None:
-            return max(image_bytes, SMALL_PROMPT_BYTES)
-        return self.prompt_images * image_bytes
 
 
 class Absence(_Section):
@@ -334,13 +326,13 @@ class StudyPlan(_Section):
             )
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
         image_bytes = self.task.channels * prod(self.task.working_size)
-        most = self.release.most_prompt_bytes(image_bytes)
+        allowed = self.release.prompt_images
+        most = allowed * image_bytes if allowed else max(image_bytes, SMALL_PROMPT_BYTES)
         if prompt_bytes > most:
             raise ValueError(
-                f"a site's prompt has {prompt_bytes} bytes (4 x denoiser.prompt_tokens x "
-                f"denoiser.prompt_width), which could hold {prompt_bytes / image_bytes:.3g} images "
-                f"of working_size {list(self.task.working_size)}; release.prompt_images allows "
-                f"{most:g} bytes. Make the prompt smaller"
+                f"a prompt of {prompt_bytes} bytes (4 x denoiser.prompt_tokens x prompt_width) "
+                f"could hold {prompt_bytes / image_bytes:.3g} images of working_size "
+                f"{list(self.task.working_size)}; release.prompt_images allows {most:g} bytes"
             )
         if any(width % 16 for width in self.denoiser.channels):
             raise ValueError(

@@ -24,8 +24,11 @@ from threading import Event
 from wardround.deploy import plan_text
 from wardround.deploy.flower import SWITCHES, bundle
 from wardround.deploy.flower.keys import public_key
+from wardround.deploy.own_site import trail_of
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role
+from wardround.site_client.privacy.approval import approve_in_simulation
+from wardround.site_client.privacy.policy import POLICY_FILE
 
 NGINX = shutil.which("nginx")
 BIN = Path(sys.executable).parent
@@ -106,6 +109,9 @@ class Network:
         """Start the SuperNode of a site that approved a plan."""
         plan_file = self.folder / f"{site_id}.toml"
         plan_file.write_text(plan_text.write(plan, heading=""), encoding="utf-8")
+        self.workspace(site_id).mkdir(parents=True, exist_ok=True)
+        (self.workspace(site_id) / POLICY_FILE).write_text('network = "open"\n')
+        approve_in_simulation(trail_of(site_id, self.workspace(site_id)), plan)
         self._site_words[site_id] = [
             *(*WARDROUND, "flower", "site", str(plan_file), "--site", site_id),
             *("--data", str(data), "--workspace", str(self.workspace(site_id))),

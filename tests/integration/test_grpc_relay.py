@@ -20,6 +20,7 @@ import pytest
 from wardround.deploy import plan_text
 from wardround.deploy.cli_relay import CONTACT
 from wardround.deploy.in_process import InProcessEngine, open_study
+from wardround.deploy.own_site import trail_of
 from wardround.server.journal import read_events
 from wardround.server.loop import run
 from wardround.server.state import StudyState, fold
@@ -30,6 +31,8 @@ from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
 from wardround.site_client import dial
 from wardround.site_client.dial import work
+from wardround.site_client.privacy.approval import approve_in_simulation
+from wardround.site_client.privacy.policy import POLICY_FILE
 
 SITES = ["runmc", "bmc", "hk", "i2cvb", "ucl", "bidmc"]
 NUM_EVENTS = 1 + 6 * 7 + 6 * 2 + 1
@@ -276,7 +279,10 @@ def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
     subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
 
     def words(site_id: str) -> list[str]:
-        data = str(mock / "mock-4" / site_id)
+        data, workspace = str(mock / "mock-4" / site_id), tmp_path / "work" / site_id
+        workspace.mkdir()
+        (workspace / POLICY_FILE).write_text('network = "open"\n')
+        approve_in_simulation(trail_of(site_id, workspace), plan)
         return [*WARDROUND, "site", "start", str(file), "--data", data]
 
     with processes(tmp_path, authority, words) as started:

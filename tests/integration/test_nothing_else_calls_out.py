@@ -35,7 +35,7 @@ plan = plans.parse(
     },
     origin="test",
 )
-folders = write_mock_sites(folder / "data", 4, 0, MOCK_SITES[:2])
+folders = write_mock_sites(folder / "data", 4, 0, sites=MOCK_SITES[:2])
 sites = {name: load_site(name, where, plan.task, plan.data) for name, where in folders.items()}
 genesis = make_genesis(plan)
 
