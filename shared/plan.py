@@ -326,8 +326,9 @@ class StudyPlan(_Section):
             )
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
         image_bytes = self.task.channels * prod(self.task.working_size)
-        allowed = self.release.prompt_images
-        most = allowed * image_bytes if allowed else max(image_bytes, SMALL_PROMPT_BYTES)
+        most = (
+            self.release.prompt_images or max(1, SMALL_PROMPT_BYTES / image_bytes)
+        ) * image_bytes
         if prompt_bytes > most:
             raise ValueError(
                 f"a prompt of {prompt_bytes} bytes (4 x denoiser.prompt_tokens x prompt_width) "
