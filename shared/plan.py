@@ -20,7 +20,6 @@ from wardround.shared.errors import PlanError
 from wardround.shared.plan_override import apply_override
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
-SMALL_PROMPT_BYTES = 1024  # the default size, that of an image of 32 x 32 pixels
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
 Count = Annotated[int, Field(ge=1)]
@@ -326,13 +325,12 @@ class StudyPlan(_Section):
             )
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
         image_bytes = self.task.channels * prod(self.task.working_size)
-        most = (
-            self.release.prompt_images or max(1, SMALL_PROMPT_BYTES / image_bytes)
-        ) * image_bytes
+        images = self.release.prompt_images or max(1, 1024 / image_bytes)  # or the default
+        most = images * image_bytes
         if prompt_bytes > most:
             raise ValueError(
-                f"a prompt of {prompt_bytes} bytes (4 x denoiser.prompt_tokens x prompt_width) "
-                f"could hold {prompt_bytes / image_bytes:.3g} images of working_size "
+                f"a prompt of 4 x prompt_tokens x prompt_width = {prompt_bytes} bytes could hold "
+                f"{prompt_bytes / image_bytes:.3g} images of working_size "
                 f"{list(self.task.working_size)}; release.prompt_images allows {most:g} bytes"
             )
         if any(width % 16 for width in self.denoiser.channels):

@@ -8,9 +8,9 @@ error.
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import NotPermitted, PlanError
@@ -35,18 +35,6 @@ class SitePolicy(BaseModel):
     byte_budget: Annotated[int, Field(ge=1)] | None = Field(
         None, description="most bytes of checkpoint that may leave in one visit"
     )
-    epsilon_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="most epsilon that all visits together may spend"
-    )
-    delta: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="largest delta at which epsilon is stated"
-    )
-    max_copy_rate: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="largest share of generated images that may be copies of training images"
-    )
-    release_gallery: bool = Field(
-        True, description="whether generated images of this site may be shown outside of it"
-    )
     network: Literal["coordinator-only", "open"] = Field(
         "coordinator-only",
         description="coordinator-only: do not start where anything else can be reached; open: the "
@@ -58,12 +46,6 @@ class SitePolicy(BaseModel):
     probe_names: Annotated[tuple[Name, ...], Field(max_length=32)] = Field(
         (), description="names that must not resolve; asked for at the start, no others are"
     )
-
-    @model_validator(mode="after")
-    def _budget_has_both(self) -> Self:
-        if (self.epsilon_budget is None) != (self.delta is None):
-            raise ValueError("epsilon_budget and delta go together: give both, or neither")
-        return self
 
     def smallest_count(self, plan: StudyPlan) -> int:
         """Return the smallest case count that may leave."""
