@@ -35,6 +35,8 @@ enrol coordinator hub coordinator --host coordinator --host localhost
 for folder in "$run"/data/*/; do
   site=$(basename "$folder")
   enrol "$site" "$site" site
+  # The kernel of a container sees a route on its closed network, to a bridge that has no address.
+  inside "$site" "echo 'network = \"open\"' >/state/site.toml"
   inside "$site" "wardround plan approve /study.toml --site $site --workspace /state --by operator"
 done
 $compose run --rm -T study

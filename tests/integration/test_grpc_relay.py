@@ -280,7 +280,7 @@ def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
 
     def words(site_id: str) -> list[str]:
         data, workspace = str(mock / "mock-4" / site_id), tmp_path / "work" / site_id
-        workspace.mkdir()
+        workspace.mkdir(parents=True)
         (workspace / POLICY_FILE).write_text('network = "open"\n')
         approve_in_simulation(trail_of(site_id, workspace), plan)
         return [*WARDROUND, "site", "start", str(file), "--data", data]
