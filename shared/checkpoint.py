@@ -25,6 +25,7 @@ CHUNK_BYTES = 2**20
 LONGEST_HEADER_BYTES = 2**20  # its length included; enough for ten thousand tensors
 PROMPT = "prompt."
 LABELLER = "labeller."
+METHOD = "method"
 ITEM_BYTES: Mapping[str, int] = {
     "F64": 8,
     "F32": 4,
