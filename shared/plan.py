@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
@@ -387,14 +387,4 @@ def parse(content: dict[str, Any], *, origin: str) -> StudyPlan:
     Raises:
         PlanError: Naming each faulty key, its value and what is allowed.
     """
-    try:
-        text = json.dumps(content)
-    except TypeError as error:
-        raise PlanError(
-            f"plan '{origin}': dates and times are not allowed ({error}). Write plain values."
-        ) from error
-    try:
-        return StudyPlan.model_validate_json(text)
-    except ValidationError as error:
-        lines = plan_faults.describe(StudyPlan, content, error)
-        raise PlanError(f"plan '{origin}' is not valid:\n  " + "\n  ".join(lines)) from error
+    return plan_faults.validated(StudyPlan, content, f"plan '{origin}'")

@@ -1,8 +1,40 @@
-"""Say what is wrong with a plan in the plan's own words: the key, the value and what is allowed."""
+"""Say what is wrong with a plan in the plan's own words: the key, the value and what is allowed.
 
-from typing import Any
+A site's policy is read in the same way.
+"""
+
+import json
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from wardround.shared.errors import PlanError
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def validated(root: type[_M], content: dict[str, Any], what: str) -> _M:
+    """Return what `content` describes, strictly: an unknown key is an error.
+
+    Args:
+        root: The model of the whole.
+        content: Keys and values as TOML or JSON gives them.
+        what: What it is and where it came from, for the message.
+
+    Raises:
+        PlanError: Naming each faulty key, its value and what is allowed.
+    """
+    try:
+        text = json.dumps(content)
+    except TypeError as error:
+        raise PlanError(
+            f"{what}: dates and times are not allowed ({error}). Write plain values."
+        ) from error
+    try:
+        return root.model_validate_json(text)
+    except ValidationError as error:
+        lines = describe(root, content, error)
+        raise PlanError(f"{what} is not valid:\n  " + "\n  ".join(lines)) from error
 
 
 def describe(root: type[BaseModel], content: dict[str, Any], error: ValidationError) -> list[str]:

@@ -5,12 +5,11 @@ where both speak, the stricter holds. It is validated as strictly as a plan: an 
 error.
 """
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import NotPermitted, PlanError
@@ -89,14 +88,4 @@ def load(path: Path) -> SitePolicy:
         raise PlanError(
             f"site policy '{path}' is not valid TOML: {error}. Mend that line."
         ) from error
-    try:
-        text = json.dumps(content)
-    except TypeError as error:
-        raise PlanError(
-            f"site policy '{path}': dates and times are not allowed ({error}). Write plain values."
-        ) from error
-    try:
-        return SitePolicy.model_validate_json(text)
-    except ValidationError as error:
-        lines = plan_faults.describe(SitePolicy, content, error)
-        raise PlanError(f"site policy '{path}' is not valid:\n  " + "\n  ".join(lines)) from error
+    return plan_faults.validated(SitePolicy, content, f"site policy '{path}'")
