@@ -24,7 +24,8 @@ from wardround.shared import plan as plans
 from wardround.shared import report as reports
 from wardround.shared import seeds
 from wardround.shared.errors import UsageError, WardroundError
-from wardround.shared.plan import Method, StudyPlan
+from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import Method
 from wardround.shared.report import KEEPS_REAL_CASES, Report
 
 FIGURES = ("average", "bwt", "fwt", "forgetting", "unseen", "memorizability")

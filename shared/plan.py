@@ -13,26 +13,22 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
+from wardround.shared.plan_method import Method
 from wardround.shared.plan_override import apply_override
+from wardround.shared.plan_release import Release
+from wardround.shared.plan_section import Count, Rate, Section
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AbsencePolicy = Literal["wait", "skip", "stop"]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Task(_Section):
+class Task(Section):
     """What is segmented, and on which grid the networks work."""
 
     dims: Literal["2d", "2.5d", "3d"] = Field(
@@ -95,7 +91,7 @@ class Task(_Section):
         return self
 
 
-class Data(_Section):
+class Data(Section):
     """How each site divides its cases when it has no split.csv of its own."""
 
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -106,7 +102,7 @@ class Data(_Section):
     )
 
 
-class Augmentation(_Section):
+class Augmentation(Section):
     """What is done to segmenter batches of every method alike; the denoiser sees none of it."""
 
     flip: bool = Field(True, description="left-right flips, half of the samples")
@@ -115,7 +111,7 @@ class Augmentation(_Section):
     )
 
 
-class Segmenter(_Section):
+class Segmenter(Section):
     """The segmentation network and its training."""
 
     features: Annotated[tuple[Count, ...], Field(min_length=2, max_length=6)] = Field(
@@ -128,7 +124,7 @@ class Segmenter(_Section):
     learning_rate: Rate = 4e-3
 
 
-class Denoiser(_Section):
+class Denoiser(Section):
     """The diffusion model that draws image and label map together under a site's prompt."""
 
     mode: Literal["replay", "distill", "frozen"] = Field(
@@ -163,7 +159,7 @@ class Denoiser(_Section):
     )
 
 
-class Replay(_Section):
+class Replay(Section):
     """How many pairs are drawn from each earlier site's prompt, and who labels them."""
 
     samples_per_site: Count = 64
@@ -174,48 +170,7 @@ class Replay(_Section):
     )
 
 
-class Method(_Section):
-    """The continual-learning method and its settings; settings of other methods are left alone."""
-
-    name: Literal[
-        "finetune",
-        "joint",
-        "per-site",
-        "bigaug",
-        "ewc",
-        "mas",
-        "si",
-        "lwf",
-        "exemplar-replay",
-        "diffusion-replay",
-        "smd",
-    ] = "smd"
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="length of the look-ahead step"
-    )
-    orientational: Weight = Field(
-        1.0, description="weight of the alignment incoming -> earlier sites"
-    )
-    arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
-    order: Literal["first", "second"] = Field(
-        "first", description="drop or keep second derivatives"
-    )
-    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        10.0, description="norm to which gradients are clipped"
-    )
-    exemplars: Count = Field(
-        5, description="methods that keep exemplars: real cases kept of each earlier site"
-    )
-    ewc: Weight = Field(1e4, description="ewc: weight of the penalty")
-    ewc_decay: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="ewc: share of the Fisher information of earlier sites that is kept"
-    )
-    mas: Weight = Field(1.0, description="mas: weight of the penalty")
-    si: Weight = Field(1.0, description="si: weight of the penalty")
-    lwf: Weight = Field(1.0, description="lwf: weight of the distillation")
-
-
-class Compute(_Section):
+class Compute(Section):
     """What makes two runs bit-equal on one kind of machine."""
 
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
@@ -226,19 +181,7 @@ class Compute(_Section):
     )
 
 
-class Release(_Section):
-    """Bounds on what may leave a site in one visit."""
-
-    byte_budget: Count = Field(256 * 2**20, description="bytes of checkpoint a visit may release")
-    min_count: Annotated[int, Field(ge=1)] = Field(
-        3, description="case counts below this are suppressed"
-    )
-    prompt_images: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        None, description="most bytes of a prompt, in 8-bit images; left out: one, or 1024 bytes"
-    )
-
-
-class Absence(_Section):
+class Absence(Section):
     """What is done about a site that is not heard from when it is its turn."""
 
     policy: AbsencePolicy = Field(
@@ -259,7 +202,7 @@ class Absence(_Section):
         return self.sites.get(site_id, self.policy)
 
 
-class Simulation(_Section):
+class Simulation(Section):
     """Where one machine finds the sites' data. Not part of what a site approves."""
 
     mock: Annotated[int, Field(ge=3)] | None = Field(
@@ -288,7 +231,7 @@ class Simulation(_Section):
         return self
 
 
-class StudyPlan(_Section):
+class StudyPlan(Section):
     """One study: its task, its site sequence, its networks, its method."""
 
     study_id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,63}$")]

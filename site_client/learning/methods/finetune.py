@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from wardround.shared.plan import Method as MethodConfig
+from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.alignment import gradient_of
 from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
 from wardround.site_client.learning.pool import Batch

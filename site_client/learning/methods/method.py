@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from wardround.shared.plan import Method as MethodConfig
 from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.pool import Batch, Pool
 
 State = Mapping[str, Tensor]

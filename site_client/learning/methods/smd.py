@@ -14,7 +14,7 @@ published: weights and the choice of groups are our reconstruction.
 import torch
 from torch import Tensor, nn
 
-from wardround.shared.plan import Method as MethodConfig
+from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.alignment import Gradients, add, cosine, gradient_of, look_ahead
 from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
 from wardround.site_client.learning.pool import Batch, concatenate

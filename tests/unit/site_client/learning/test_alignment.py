@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.shared.plan import Method as MethodConfig
+from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning import alignment
 from wardround.site_client.learning.alignment import (
     add,
