@@ -20,6 +20,11 @@ class Method(Section):
         "si",
         "lwf",
         "exemplar-replay",
+        "derpp",
+        "agem",
+        "mer",
+        "mldg",
+        "fish",
         "diffusion-replay",
         "smd",
     ] = "smd"
@@ -46,3 +51,11 @@ class Method(Section):
     mas: Weight = Field(1.0, description="mas: weight of the penalty")
     si: Weight = Field(1.0, description="si: weight of the penalty")
     lwf: Weight = Field(1.0, description="lwf: weight of the distillation")
+    derpp: Weight = Field(0.5, description="derpp: weight of the difference from stored logits")
+    derpp_labels: Weight = Field(1.0, description="derpp: weight of the loss on stored labels")
+    mer_batches: Count = Field(2, description="mer: batches that a step's samples are cut into")
+    mer_items: Count = Field(4, description="mer: items of a batch, one inner step each")
+    mer_within: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="mer: share of a batch's way that is left when the next one begins"
+    )
+    mldg: Weight = Field(1.0, description="mldg: weight of the loss on the meta-test sites")

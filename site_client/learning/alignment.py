@@ -8,12 +8,14 @@ name the dual meta-objectives but published no code: this is a reconstruction fr
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.pool import Batch
 from wardround.site_client.learning.segmenter import segmentation_loss
 
@@ -49,18 +51,89 @@ def look_ahead(
     Returns:
         The loss at theta - alpha * clip(g_A), and the gradient, one tensor a parameter.
     """
-    weights = dict(segmenter.named_parameters())
     if order == "second":
+        weights = dict(segmenter.named_parameters())
         return _second_order(segmenter, weights, outer, inner, alpha=alpha, clip=clip)
-    step = inner if not isinstance(inner, Batch) else gradient_of(segmenter, inner)[1]
-    ahead = {
-        name: (weight.detach() - alpha * direction).requires_grad_()
-        for (name, weight), direction in zip(weights.items(), clipped(step, clip), strict=True)
+    direction = inner if not isinstance(inner, Batch) else gradient_of(segmenter, inner)[1]
+    step = tuple(alpha * part for part in clipped(direction, clip))
+    return gradient_at(segmenter, outer, step)
+
+
+def gradient_at(segmenter: nn.Module, batch: Batch, step: Gradients) -> tuple[float, Gradients]:
+    """Return the loss on `batch` and its gradient at the weights minus `step`."""
+    moved = {
+        name: (weight.detach() - part).requires_grad_()
+        for (name, weight), part in zip(segmenter.named_parameters(), step, strict=True)
     }
     loss = segmentation_loss(
-        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.targets_BKX
+        functional_call(segmenter, moved, (batch.images_BCX,)), batch.targets_BKX
     )
-    return float(loss.detach()), torch.autograd.grad(loss, list(ahead.values()))
+    return float(loss.detach()), torch.autograd.grad(loss, list(moved.values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A way of plain steps through batches, one after another.
+
+    Attributes:
+        loss: Mean over the batches, each where its step began.
+        tensors: Sum of the steps' gradients, as clipped.
+        reached: Where the way ends: what is to be taken off the weights.
+        num_steps: How many batches.
+    """
+
+    loss: float
+    tensors: Gradients
+    reached: Gradients
+    num_steps: int
+
+
+def stepwise(
+    segmenter: nn.Module, batches: Sequence[Batch], *, alpha: float, clip: float, start: Gradients
+) -> Way:
+    """Go a step of length `alpha` on each batch in turn, without moving the weights.
+
+    Args:
+        segmenter: Its weights are theta; they are not changed.
+        batches: At least one.
+        alpha: Length of a step; 0 gives the sum of plain gradients, exactly.
+        clip: Norm to which a step's gradient is clipped.
+        start: The way begins at theta minus this.
+    """
+    reached, losses, steps = start, [], []
+    for batch in batches:
+        loss, gradient = gradient_at(segmenter, batch, reached)
+        steps.append(clipped(gradient, clip))
+        reached = add(reached, steps[-1], weights=(1.0, alpha))
+        losses.append(loss)
+    return Way(
+        loss=sum(losses) / len(losses),
+        tensors=add(*steps),
+        reached=reached,
+        num_steps=len(batches),
+    )
+
+
+def meta_gradient(
+    segmenter: nn.Module, outer: Batch, inner: Batch, g_inner: Gradients, config: MethodConfig
+) -> tuple[float, Gradients]:
+    """Return loss and gradient on `outer` after the plan's look-ahead step for `inner`.
+
+    Args:
+        segmenter: Its weights are theta.
+        outer: Batch B of the identity.
+        inner: Batch A.
+        g_inner: Its gradient at theta, where no second derivatives are needed.
+        config: Length, clipping and order of the look-ahead.
+    """
+    return look_ahead(
+        segmenter,
+        outer,
+        inner=g_inner if config.order == "first" else inner,
+        alpha=config.alpha,
+        clip=config.clip,
+        order=config.order,
+    )
 
 
 def _second_order(

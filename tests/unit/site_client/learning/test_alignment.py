@@ -15,7 +15,8 @@ from wardround.site_client.learning.alignment import (
     look_ahead,
 )
 from wardround.site_client.learning.methods.diffusion_replay import replay_gradient
-from wardround.site_client.learning.methods.smd import _split, aligned_gradient
+from wardround.site_client.learning.methods.groups import split_sites
+from wardround.site_client.learning.methods.smd import aligned_gradient
 from wardround.site_client.learning.pool import Batch, concatenate
 
 NO_CLIP = 1e9
@@ -194,6 +195,6 @@ def test_at_the_first_site_the_arbitrary_groups_are_halves_of_the_batch(
 def test_arbitrary_groups_never_divide_a_site() -> None:
     replay = concatenate([batch(2, group=1), batch(3, group=2)])
     for seed in range(20):
-        a, b = _split(batch(1), replay, torch.Generator().manual_seed(seed))
+        a, b = split_sites(batch(1), replay, torch.Generator().manual_seed(seed))
         assert not set(a.group_B.tolist()) & set(b.group_B.tolist())
         assert len(a) + len(b) == 12
