@@ -25,6 +25,7 @@ class Method(Section):
         "mer",
         "mldg",
         "fish",
+        "sga",
         "diffusion-replay",
         "smd",
     ] = "smd"
@@ -35,8 +36,10 @@ class Method(Section):
         1.0, description="weight of the alignment incoming -> earlier sites"
     )
     arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
-    order: Literal["first", "second"] = Field(
-        "first", description="drop or keep second derivatives"
+    order: Literal["first", "second", "explicit"] = Field(
+        "first",
+        description="first, second: look ahead, second derivatives dropped or kept; explicit: no "
+        "look-ahead, the inner product of the gradients itself",
     )
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="norm to which gradients are clipped"
@@ -59,3 +62,9 @@ class Method(Section):
         0.3, description="mer: share of a batch's way that is left when the next one begins"
     )
     mldg: Weight = Field(1.0, description="mldg: weight of the loss on the meta-test sites")
+    sga_within: Weight = Field(
+        1.0, description="sga: how much cases kept of a site must differ from each other"
+    )
+    sga_between: Weight = Field(
+        1.0, description="sga: how much they must differ from those kept of other sites"
+    )

@@ -7,7 +7,7 @@ so lowering L_B at the looked-ahead weights also raises the inner product of the
 name the dual meta-objectives but published no code: this is a reconstruction from their abstracts).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from wardround.site_client.learning.pool import Batch
 from wardround.site_client.learning.segmenter import segmentation_loss
 
 Gradients = tuple[Tensor, ...]
+Order = Literal["first", "second", "explicit"]
 
 
 def gradient_of(segmenter: nn.Module, batch: Batch) -> tuple[float, Gradients]:
@@ -35,7 +36,7 @@ def look_ahead(
     inner: Gradients | Batch,
     alpha: float,
     clip: float,
-    order: Literal["first", "second"] = "first",
+    order: Order = "first",
 ) -> tuple[float, Gradients]:
     """Return loss and gradient on `outer` after one look-ahead step along `inner`.
 
@@ -46,14 +47,18 @@ def look_ahead(
         alpha: Length of the step; 0 gives the plain gradient on `outer`, exactly.
         clip: Norm to which g_A is clipped before the step.
         order: "first" applies the gradient found at the looked-ahead weights to theta as it is;
-            "second" differentiates through the step.
+            "second" differentiates through the step; "explicit" takes no step and penalises the
+            inner product itself, the right-hand side of the identity.
 
     Returns:
-        The loss at theta - alpha * clip(g_A), and the gradient, one tensor a parameter.
+        The loss at theta - alpha * clip(g_A), or where explicit the loss at theta minus
+        alpha * <clip(g_A), g_B>; and its gradient, one tensor a parameter.
     """
-    if order == "second":
-        weights = dict(segmenter.named_parameters())
-        return _second_order(segmenter, weights, outer, inner, alpha=alpha, clip=clip)
+    if order != "first":
+        if not isinstance(inner, Batch):
+            raise TypeError(f"order '{order}' needs the inner batch, not its gradient")
+        differentiate = _second_order if order == "second" else _explicit
+        return differentiate(segmenter, outer, inner, alpha=alpha, clip=clip)
     direction = inner if not isinstance(inner, Batch) else gradient_of(segmenter, inner)[1]
     step = tuple(alpha * part for part in clipped(direction, clip))
     return gradient_at(segmenter, outer, step)
@@ -137,26 +142,32 @@ def meta_gradient(
 
 
 def _second_order(
-    segmenter: nn.Module,
-    weights: Mapping[str, Tensor],
-    outer: Batch,
-    inner: Gradients | Batch,
-    *,
-    alpha: float,
-    clip: float,
+    segmenter: nn.Module, outer: Batch, inner: Batch, *, alpha: float, clip: float
 ) -> tuple[float, Gradients]:
-    if not isinstance(inner, Batch):
-        raise TypeError("the second-order look-ahead needs the inner batch, not its gradient")
-    theta = list(weights.values())
-    inner_loss = segmentation_loss(segmenter(inner.images_BCX), inner.targets_BKX)
-    step = clipped(torch.autograd.grad(inner_loss, theta, create_graph=True), clip)
+    step = clipped(_traced(segmenter, inner)[1], clip)
+    weights = dict(segmenter.named_parameters())
     ahead = {
         name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)
     }
     loss = segmentation_loss(
         functional_call(segmenter, ahead, (outer.images_BCX,)), outer.targets_BKX
     )
-    return float(loss.detach()), torch.autograd.grad(loss, theta)
+    return float(loss.detach()), torch.autograd.grad(loss, list(weights.values()))
+
+
+def _explicit(
+    segmenter: nn.Module, outer: Batch, inner: Batch, *, alpha: float, clip: float
+) -> tuple[float, Gradients]:
+    step = clipped(_traced(segmenter, inner)[1], clip)
+    loss, g_outer = _traced(segmenter, outer)
+    objective = loss - alpha * inner_product(step, g_outer)
+    return float(objective.detach()), torch.autograd.grad(objective, list(segmenter.parameters()))
+
+
+def _traced(segmenter: nn.Module, batch: Batch) -> tuple[Tensor, Gradients]:
+    """Return loss and gradient on `batch`, both to be differentiated on."""
+    loss = segmentation_loss(segmenter(batch.images_BCX), batch.targets_BKX)
+    return loss, torch.autograd.grad(loss, list(segmenter.parameters()), create_graph=True)
 
 
 def clipped(gradients: Gradients, clip: float) -> Gradients:

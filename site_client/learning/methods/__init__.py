@@ -19,6 +19,7 @@ from wardround.site_client.learning.methods.mer import MER
 from wardround.site_client.learning.methods.method import Method
 from wardround.site_client.learning.methods.mldg import MLDG
 from wardround.site_client.learning.methods.per_site import PER_SITE
+from wardround.site_client.learning.methods.sga import SGA
 from wardround.site_client.learning.methods.si import SI
 from wardround.site_client.learning.methods.smd import SMD
 
@@ -37,6 +38,7 @@ METHODS: dict[str, Method] = {
     "mer": MER,
     "mldg": MLDG,
     "fish": FISH,
+    "sga": SGA,
     "diffusion-replay": DIFFUSION_REPLAY,
     "smd": SMD,
 }
