@@ -6,6 +6,8 @@ from pydantic import Field
 
 from wardround.shared.plan_section import Count, Section, Weight
 
+DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd")  # the methods with a generator
+
 
 class Method(Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""
@@ -26,6 +28,7 @@ class Method(Section):
         "mldg",
         "fish",
         "sga",
+        "vae-replay",
         "diffusion-replay",
         "smd",
     ] = "smd"
