@@ -25,8 +25,8 @@ from wardround.shared import report as reports
 from wardround.shared import seeds
 from wardround.shared.errors import UsageError, WardroundError
 from wardround.shared.plan import StudyPlan
-from wardround.shared.plan_method import Method
-from wardround.shared.report import KEEPS_REAL_CASES, Report
+from wardround.shared.plan_method import KEEPS_REAL_CASES, Method
+from wardround.shared.report import Report
 
 FIGURES = ("average", "bwt", "fwt", "forgetting", "unseen", "memorizability")
 REFERENCE = "joint"

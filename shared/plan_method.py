@@ -6,6 +6,9 @@ from pydantic import Field
 
 from wardround.shared.plan_section import Count, Section, Weight
 
+DRAWS_PAIRS = ("diffusion-replay", "smd")  # methods with a denoiser, and a prompt for each site
+KEEPS_REAL_CASES = ("exemplar-replay", "joint")  # methods that run in a simulation alone
+
 
 class Method(Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""
