@@ -22,6 +22,7 @@ from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
 from wardround.site_client.learning.diffusion import Remembered, draw_pairs, train_denoiser
+from wardround.site_client.learning.exemplars import EarlierSite
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.inference import (
     evaluate,
@@ -31,7 +32,7 @@ from wardround.site_client.learning.inference import (
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.pools import case_pool, exemplar_pool
+from wardround.site_client.learning.pools import case_pool
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.segmenter_training import train_segmenter
 from wardround.site_client.learning.weights import (
@@ -238,10 +239,15 @@ class Visit:
             ]
             return [own, *others], []
         if method.replay is ReplaySource.EXEMPLARS:
-            return [own], [
-                exemplar_pool(self.borrowed[site].train, self.plan, site)
+            earlier = [
+                EarlierSite(
+                    site_id=site,
+                    cases=self.borrowed[site].train,
+                    segmenter=self._labeller(site) if method.keeps_segmenters else None,
+                )
                 for site in self.order.visited
             ]
+            return [own], method.keep(earlier, self.plan)
         if not remembered:
             return [own], []
         label = mirrored_probabilities if self.plan.augmentation.flip else probabilities
@@ -260,11 +266,12 @@ class Visit:
     def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
         """Yield who labels each earlier site's pairs."""
         for site_id in self.order.visited:
-            if self.plan.replay.labels == "site":
-                labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
-                yield fill_network(labeller, self.parent[LABELLER + site_id])
-            else:
-                yield segmenter
+            yield self._labeller(site_id) if self.plan.replay.labels == "site" else segmenter
+
+    def _labeller(self, site_id: str) -> torch.nn.Module:
+        """Return the segmenter as it left an earlier site."""
+        labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        return fill_network(labeller, self.parent[LABELLER + site_id])
 
     def _train_denoiser(
         self, remembered: list[Remembered], watch: Callable[[int, int], None]

@@ -130,9 +130,9 @@ def test_a_visit_past_the_budget_is_refused_before_anything_is_trained(plan, fin
     for name in (JOURNAL, "report.json"):
         (cut / name).unlink()
     shutil.rmtree(cut / "audit")
-    # Another study at the same sites: 3.0 are spent, with another visit it would be 4.4 of 4.
+    # Another study at the same sites: 3.0 are spent; with another visit it would be 3.76 of 3.25.
     other = plan.model_copy(update={"seed": 1})
-    with pytest.raises(BudgetSpent, match=r"site 'bmc' would spend epsilon 4\.\d+ .* are 4;"):
+    with pytest.raises(BudgetSpent, match=r"site 'bmc' would spend epsilon 3\.761 .* are 3\.25;"):
         run(other, cut, mock)
     assert state_of(cut).visited == ("runmc",)
     refused = lines_of(cut, "bmc", LineKind.REFUSED)
