@@ -103,7 +103,10 @@ class EgressGuard:
             if isinstance(order, VisitOrder):
                 self._ledger.expect_room(self._plan, order)
         except (EgressRefused, NotPermitted) as error:
-            self._record(LineKind.REFUSED, {"what": f"{what} order", "why": type(error).__name__})
+            why = type(error).__name__
+            self._record(
+                LineKind.REFUSED, {"visit": order.visit, "what": f"{what} order", "why": why}
+            )
             raise
         given = order.parent if isinstance(order, VisitOrder) else order.checkpoint
         if isinstance(order, VisitOrder) and order != self._last_visit:

@@ -136,5 +136,5 @@ def test_a_visit_past_the_budget_is_refused_before_anything_is_trained(plan, fin
         run(other, cut, mock)
     assert state_of(cut).visited == ("runmc",)
     refused = lines_of(cut, "bmc", LineKind.REFUSED)
-    assert refused == [{"visit": 1, "what": "visit order", "why": "BudgetSpent"}]
+    assert refused == [{"visit": 2, "what": "visit order", "why": "BudgetSpent"}]
     assert len(lines_of(cut, "bmc", LineKind.SPENT)) == 1
