@@ -99,3 +99,11 @@ class NotPermitted(WardroundError):
     """This site's staff did not approve it, or the site's policy stands against it."""
 
     exit_status = 13
+
+
+class NotApproved(NotPermitted):
+    """The site's staff did not approve the plan, or no longer do."""
+
+
+class BudgetSpent(NotPermitted):
+    """It would exceed the site's privacy budget."""

@@ -6,7 +6,10 @@ from pydantic import Field
 
 from wardround.shared.plan_section import Count, Section, Weight
 
-DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd")  # the methods with a generator
+# Methods with a denoiser (or what stands in its place), and a prompt for each site.
+DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd")
+# Methods that run in a simulation alone.
+KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
 
 
 class Method(Section):

@@ -17,6 +17,7 @@ from wardround.shared.checkpoint import (
     verify_header,
     verify_parts,
 )
+from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
@@ -41,6 +42,7 @@ from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
 from wardround.site_client.privacy.image_search import ImageSearch
 from wardround.site_client.privacy.policy import SitePolicy
+from wardround.site_client.privacy.secret_stream import secret_in
 from wardround.site_client.visit import Visit
 
 PROGRESS_LINES = 50
@@ -76,6 +78,7 @@ class Site:
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
         self.trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.workspace = workspace
         self.guard = EgressGuard(
             plan, manifest, site_id=data.site_id, trail=self.trail, policy=policy
         )
@@ -104,6 +107,7 @@ class Site:
             ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
         )
         self._prepare_torch()
+        is_private = guarantee_of(self.plan, message.visited) is not None
         visit = Visit(
             order=message,
             plan=self.plan,
@@ -112,6 +116,7 @@ class Site:
             borrowed={s: d for s, d in self.borrowed.items() if s not in message.withdrawn},
             memo=self.memo,
             watch=watch,
+            secret=secret_in(self.workspace) if is_private else None,
         )
         parts = visit.run()
         watch(Phase.RELEASE, 0, 0)

@@ -42,6 +42,7 @@ from wardround.site_client.learning.weights import (
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
+from wardround.site_client.private_phase import PrivatePhase
 from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
@@ -50,10 +51,10 @@ _STATE = "method/"  # before the names of what a method remembers, in the memo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Denoised:
-    """What training the denoiser gave: checkpoint parts, the loss, and what it took."""
+    """What training the denoiser gave: checkpoint parts, the loss if it may leave, the time."""
 
     parts: dict[str, bytes]
-    loss: float
+    loss: float | None
     seconds: float
 
 
@@ -69,6 +70,7 @@ class Visit:
         borrowed: Other sites' cases, by site; a simulation gives them to methods that keep cases.
         memo: Where finished phases are kept.
         watch: Called with (phase, step, steps).
+        secret: The site's, where the prompt is to have a differential privacy guarantee.
     """
 
     order: VisitOrder
@@ -78,6 +80,7 @@ class Visit:
     borrowed: Mapping[str, SiteData]
     memo: Memo
     watch: Watch
+    secret: bytes | None = None
     metrics: dict[Metric, float] = field(default_factory=dict)
     seconds: dict[Phase, float] = field(default_factory=dict)
     saved_seconds: float = 0.0
@@ -154,7 +157,8 @@ class Visit:
             trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
         # What the denoiser took longer than the segmenter, so that phases add up to the visit.
         self.seconds[Phase.DENOISER] = max(0.0, trained.seconds - self.seconds[Phase.SEGMENTER])
-        self.metrics[Metric.DENOISER_LOSS] = trained.loss
+        if trained.loss is not None:
+            self.metrics[Metric.DENOISER_LOSS] = trained.loss
         return parts | trained.parts
 
     def _train_segmenter(
@@ -279,11 +283,13 @@ class Visit:
         kind = find_method(self.plan.method.name).generator
         denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
         fill_network(denoiser, self.parent["denoiser"])
+        start = new_prompt(
+            self.plan.denoiser, [site.prompt_PW for site in remembered], self._stream("prompt")
+        )
+        prompts = [PROMPT + site for site in self.order.visited]
+        key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
 
         def trained() -> Result:
-            start = new_prompt(
-                self.plan.denoiser, [site.prompt_PW for site in remembered], self._stream("prompt")
-            )
             student, prompt_PW, loss = kind.train(
                 denoiser,
                 start,
@@ -296,9 +302,11 @@ class Visit:
             tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
             return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
 
-        prompts = [PROMPT + site for site in self.order.visited]
-        key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
-        result = self.memo.recall(key, trained)
+        if self.secret is None:
+            result = self.memo.recall(key, trained)
+        else:
+            phase = PrivatePhase(plan=self.plan, data=self.data, secret=self.secret, memo=self.memo)
+            result = phase.run(denoiser, start, key=key, watch=watch)
         weights = {
             name.removeprefix("denoiser."): tensor
             for name, tensor in result.tensors.items()
@@ -306,10 +314,10 @@ class Visit:
         }
         return _Denoised(
             parts={
-                "denoiser": pack(weights),
+                "denoiser": pack(weights) if weights else self.parent["denoiser"],
                 PROMPT + self.order.site_id: pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
             },
-            loss=result.numbers["loss"],
+            loss=result.numbers.get("loss"),
             seconds=time.perf_counter() - start_s + result.saved_seconds,
         )
 

@@ -118,20 +118,58 @@ def _denoising(plan: StudyPlan) -> Loss:
     def loss_of(
         student: nn.Module, teacher: nn.Module | None, batch: Drawn, generator: torch.Generator
     ) -> Tensor:
-        pairs_BCX, which_B = batch.pairs_BCX, batch.generated_B
-        noise = torch.randn(pairs_BCX.shape, generator=generator)
-        t_B = torch.randint(plan.denoiser.timesteps, (len(pairs_BCX),), generator=generator)
-        noisy = schedule.add_noise(pairs_BCX, noise, t_B)
-        target = pairs_BCX.clone()
-        if teacher is not None and bool(which_B.any()):
-            with torch.no_grad(), precision(plan):
-                taught = teacher(noisy[which_B], t_B[which_B], batch.prompts_BPW[which_B])
-            target[which_B] = taught.float()
-        with precision(plan):
-            predicted = student(noisy, t_B, batch.prompts_BPW)
-        weight_B = (1 / (1 - schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
-        error_B = (predicted.float() - target).pow(2).flatten(1).mean(1)
-        loss: Tensor = (weight_B * error_B).mean()
-        return loss
+        which_B = batch.generated_B
+
+        def taught(noisy_BCX: Tensor, t_B: Tensor) -> Tensor:
+            target_BCX = batch.pairs_BCX.clone()
+            if teacher is not None and bool(which_B.any()):
+                with torch.no_grad(), precision(plan):
+                    said = teacher(noisy_BCX[which_B], t_B[which_B], batch.prompts_BPW[which_B])
+                target_BCX[which_B] = said.float()
+            return target_BCX
+
+        errors_B = sample_errors(
+            student,
+            batch.pairs_BCX,
+            batch.prompts_BPW,
+            plan=plan,
+            schedule=schedule,
+            generator=generator,
+            target=taught,
+        )
+        return errors_B.mean()
 
     return loss_of
+
+
+def sample_errors(
+    denoiser: nn.Module,
+    pairs_BCX: Tensor,
+    prompts_BPW: Tensor,
+    *,
+    plan: StudyPlan,
+    schedule: DDIMScheduler,
+    generator: torch.Generator,
+    target: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the weighted squared error of each sample's predicted pair, (B,).
+
+    Args:
+        denoiser: Predicts the clean pairs.
+        pairs_BCX: Joined image-label pairs.
+        prompts_BPW: The prompt of each.
+        plan: Length of the noise schedule, precision.
+        schedule: The noise schedule.
+        generator: The stream of noise and time steps.
+        target: Given noisy pairs and time steps, returns what is to be predicted; else the pairs.
+    """
+    noise = torch.randn(pairs_BCX.shape, generator=generator)
+    t_B = torch.randint(plan.denoiser.timesteps, (len(pairs_BCX),), generator=generator)
+    noisy_BCX = schedule.add_noise(pairs_BCX, noise, t_B)
+    target_BCX = pairs_BCX if target is None else target(noisy_BCX, t_B)
+    with precision(plan):
+        predicted_BCX = denoiser(noisy_BCX, t_B, prompts_BPW)
+    weight_B = (1 / (1 - schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
+    error_B = (predicted_BCX.float() - target_BCX).pow(2).flatten(1).mean(1)
+    errors_B: Tensor = weight_B * error_B
+    return errors_B

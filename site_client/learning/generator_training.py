@@ -92,7 +92,7 @@ def train_generator(
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _warm_then_fall(step, steps)
+        optimiser, lambda step: warm_then_fall(step, steps)
     )
     average = _Average(student, prompt, config.ema_decay)
     teacher = network if config.mode == "distill" else None
@@ -151,13 +151,19 @@ class _Average:
     @torch.no_grad()
     def update(self, network: nn.Module, prompt: Tensor) -> None:
         self.updates += 1
-        step = 1 - min(self.decay, self.updates / (self.updates + 10))
+        step = averaging_step(self.decay, self.updates)
         for kept, current in zip(self.network.parameters(), network.parameters(), strict=True):
             kept.lerp_(current, step)
         self.prompt_PW.lerp_(prompt, step)
 
 
-def _warm_then_fall(step: int, steps: int) -> float:
+def averaging_step(decay: float, updates: int) -> float:
+    """Return how far a running average moves towards the value of its `updates`-th update."""
+    return 1 - min(decay, updates / (updates + 10))
+
+
+def warm_then_fall(step: int, steps: int) -> float:
+    """Return the share of the learning rate at `step` of `steps`, from 0."""
     warm = max(1, steps // 20)
     return min(1.0, (step + 1) / warm) * max(
         0.05, 1 - max(0, step - steps // 2) / max(1, steps - steps // 2)

@@ -34,6 +34,11 @@ class SitePolicy(BaseModel):
     byte_budget: Annotated[int, Field(ge=1)] | None = Field(
         None, description="most bytes of checkpoint that may leave in one visit"
     )
+    epsilon_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="most epsilon that this site's prompts may add up to; a visit without formal "
+        "DP is then refused",
+    )
     network: Literal["coordinator-only", "open"] = Field(
         "coordinator-only",
         description="coordinator-only: do not start where anything else can be reached; open: the "
@@ -54,6 +59,11 @@ class SitePolicy(BaseModel):
         """Return how many bytes of checkpoint a visit may release."""
         own = self.byte_budget
         return plan.release.byte_budget if own is None else min(own, plan.release.byte_budget)
+
+    def most_epsilon(self, plan: StudyPlan) -> float:
+        """Return what the prompts of this site may add up to."""
+        own, planned = self.epsilon_budget, plan.privacy.epsilon_budget
+        return planned if own is None else min(own, planned)
 
     def expect_enough_cases(self, site_id: str, num_cases: int) -> None:
         """Check that the site has as many cases as its policy demands.

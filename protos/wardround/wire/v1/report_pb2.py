@@ -26,17 +26,17 @@ from wardround.wire.v1 import checkpoint_pb2 as wardround_dot_wire_dot_v1_dot_ch
 from wardround.wire.v1 import trail_pb2 as wardround_dot_wire_dot_v1_dot_trail__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewardround/wire/v1/report.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\x1a\x1dwardround/wire/v1/trail.proto\"p\n\x08Progress\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\'\n\x05phase\x18\x03 \x01(\x0e\x32\x18.wardround.wire.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\r\"h\n\x10\x43heckpointUpload\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRef\"G\n\x0bMetricValue\x12)\n\x06metric\x18\x01 \x01(\x0e\x32\x19.wardround.wire.v1.Metric\x12\r\n\x05value\x18\x02 \x01(\x01\"H\n\x0cPhaseSeconds\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.wardround.wire.v1.Phase\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\xe6\x01\n\x0bVisitReport\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12/\n\x07metrics\x18\x03 \x03(\x0b\x32\x1e.wardround.wire.v1.MetricValue\x12\x36\n\rphase_seconds\x18\x04 \x03(\x0b\x32\x1f.wardround.wire.v1.PhaseSeconds\x12\x16\n\tnum_train\x18\x05 \x01(\rH\x00\x88\x01\x01\x12(\n\x05trail\x18\x06 \x01(\x0b\x32\x19.wardround.wire.v1.AnchorB\x0c\n\n_num_train\"\xa8\x01\n\nClassScore\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64ice\x18\x02 \x01(\x01\x12\x14\n\x07hd95_mm\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x61sd_mm\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rnum_undefined\x18\x05 \x01(\r\x12\x1f\n\x17is_undefined_suppressed\x18\x06 \x01(\x08\x42\n\n\x08_hd95_mmB\t\n\x07_asd_mm\"\xe2\x01\n\x10\x45valuationReport\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x19\n\x11\x63heckpoint_digest\x18\x03 \x01(\t\x12\x16\n\tnum_cases\x18\x04 \x01(\rH\x00\x88\x01\x01\x12.\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x1d.wardround.wire.v1.ClassScore\x12\x13\n\x0b\x64\x61ta_digest\x18\x06 \x01(\t\x12(\n\x05trail\x18\x07 \x01(\x0b\x32\x19.wardround.wire.v1.AnchorB\x0c\n\n_num_cases*\xac\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_FETCH\x10\x01\x12\x19\n\x15PHASE_EVALUATE_PARENT\x10\x02\x12\x10\n\x0cPHASE_REPLAY\x10\x03\x12\x13\n\x0fPHASE_SEGMENTER\x10\x04\x12\x12\n\x0ePHASE_DENOISER\x10\x05\x12\x12\n\x0ePHASE_EVALUATE\x10\x06\x12\x11\n\rPHASE_RELEASE\x10\x07*\xff\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x16\n\x12METRIC_DICE_BEFORE\x10\x01\x12\x15\n\x11METRIC_DICE_AFTER\x10\x02\x12\x19\n\x15METRIC_SEGMENTER_LOSS\x10\x03\x12\x18\n\x14METRIC_DENOISER_LOSS\x10\x04\x12 \n\x1cMETRIC_GRADIENT_COSINE_FIRST\x10\x05\x12\x1f\n\x1bMETRIC_GRADIENT_COSINE_LAST\x10\x06\x12\x19\n\x15METRIC_REPLAYED_PAIRS\x10\x07\x12\x1b\n\x17METRIC_REPLAY_AGREEMENT\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewardround/wire/v1/report.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\x1a\x1dwardround/wire/v1/trail.proto\"p\n\x08Progress\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\'\n\x05phase\x18\x03 \x01(\x0e\x32\x18.wardround.wire.v1.Phase\x12\x0c\n\x04step\x18\x04 \x01(\r\x12\r\n\x05total\x18\x05 \x01(\r\"h\n\x10\x43heckpointUpload\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32 .wardround.wire.v1.CheckpointRef\"G\n\x0bMetricValue\x12)\n\x06metric\x18\x01 \x01(\x0e\x32\x19.wardround.wire.v1.Metric\x12\r\n\x05value\x18\x02 \x01(\x01\"H\n\x0cPhaseSeconds\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.wardround.wire.v1.Phase\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"+\n\tGuarantee\x12\x0f\n\x07\x65psilon\x18\x01 \x01(\x01\x12\r\n\x05\x64\x65lta\x18\x02 \x01(\x01\"\x97\x02\n\x0bVisitReport\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12/\n\x07metrics\x18\x03 \x03(\x0b\x32\x1e.wardround.wire.v1.MetricValue\x12\x36\n\rphase_seconds\x18\x04 \x03(\x0b\x32\x1f.wardround.wire.v1.PhaseSeconds\x12\x16\n\tnum_train\x18\x05 \x01(\rH\x00\x88\x01\x01\x12(\n\x05trail\x18\x06 \x01(\x0b\x32\x19.wardround.wire.v1.Anchor\x12/\n\tguarantee\x18\x07 \x01(\x0b\x32\x1c.wardround.wire.v1.GuaranteeB\x0c\n\n_num_train\"\xa8\x01\n\nClassScore\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\x0c\n\x04\x64ice\x18\x02 \x01(\x01\x12\x14\n\x07hd95_mm\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06\x61sd_mm\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rnum_undefined\x18\x05 \x01(\r\x12\x1f\n\x17is_undefined_suppressed\x18\x06 \x01(\x08\x42\n\n\x08_hd95_mmB\t\n\x07_asd_mm\"\xe2\x01\n\x10\x45valuationReport\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x19\n\x11\x63heckpoint_digest\x18\x03 \x01(\t\x12\x16\n\tnum_cases\x18\x04 \x01(\rH\x00\x88\x01\x01\x12.\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x1d.wardround.wire.v1.ClassScore\x12\x13\n\x0b\x64\x61ta_digest\x18\x06 \x01(\t\x12(\n\x05trail\x18\x07 \x01(\x0b\x32\x19.wardround.wire.v1.AnchorB\x0c\n\n_num_cases*\xac\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_FETCH\x10\x01\x12\x19\n\x15PHASE_EVALUATE_PARENT\x10\x02\x12\x10\n\x0cPHASE_REPLAY\x10\x03\x12\x13\n\x0fPHASE_SEGMENTER\x10\x04\x12\x12\n\x0ePHASE_DENOISER\x10\x05\x12\x12\n\x0ePHASE_EVALUATE\x10\x06\x12\x11\n\rPHASE_RELEASE\x10\x07*\xff\x01\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x16\n\x12METRIC_DICE_BEFORE\x10\x01\x12\x15\n\x11METRIC_DICE_AFTER\x10\x02\x12\x19\n\x15METRIC_SEGMENTER_LOSS\x10\x03\x12\x18\n\x14METRIC_DENOISER_LOSS\x10\x04\x12 \n\x1cMETRIC_GRADIENT_COSINE_FIRST\x10\x05\x12\x1f\n\x1bMETRIC_GRADIENT_COSINE_LAST\x10\x06\x12\x19\n\x15METRIC_REPLAYED_PAIRS\x10\x07\x12\x1b\n\x17METRIC_REPLAY_AGREEMENT\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wardround.wire.v1.report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=1121
-  _globals['_PHASE']._serialized_end=1293
-  _globals['_METRIC']._serialized_start=1296
-  _globals['_METRIC']._serialized_end=1551
+  _globals['_PHASE']._serialized_start=1215
+  _globals['_PHASE']._serialized_end=1387
+  _globals['_METRIC']._serialized_start=1390
+  _globals['_METRIC']._serialized_end=1645
   _globals['_PROGRESS']._serialized_start=120
   _globals['_PROGRESS']._serialized_end=232
   _globals['_CHECKPOINTUPLOAD']._serialized_start=234
@@ -45,10 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METRICVALUE']._serialized_end=411
   _globals['_PHASESECONDS']._serialized_start=413
   _globals['_PHASESECONDS']._serialized_end=485
-  _globals['_VISITREPORT']._serialized_start=488
-  _globals['_VISITREPORT']._serialized_end=718
-  _globals['_CLASSSCORE']._serialized_start=721
-  _globals['_CLASSSCORE']._serialized_end=889
-  _globals['_EVALUATIONREPORT']._serialized_start=892
-  _globals['_EVALUATIONREPORT']._serialized_end=1118
+  _globals['_GUARANTEE']._serialized_start=487
+  _globals['_GUARANTEE']._serialized_end=530
+  _globals['_VISITREPORT']._serialized_start=533
+  _globals['_VISITREPORT']._serialized_end=812
+  _globals['_CLASSSCORE']._serialized_start=815
+  _globals['_CLASSSCORE']._serialized_end=983
+  _globals['_EVALUATIONREPORT']._serialized_start=986
+  _globals['_EVALUATIONREPORT']._serialized_end=1212
 # @@protoc_insertion_point(module_scope)
