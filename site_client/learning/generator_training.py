@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.jitter import jitter
 from wardround.site_client.learning.denoiser import join
 from wardround.site_client.learning.pool import Pool, draw
 
@@ -128,7 +129,10 @@ def _drawn(
     size, sample_size = plan.denoiser.batch_size, plan.task.sample_size
     num_generated = size // 2 if earlier else 0
     real = draw([own], size - num_generated, sample_size, generator)
-    parts = [join(real.images_BCX, real.targets_BKX)]
+    joined_BCX = join(real.images_BCX, real.targets_BKX)
+    if plan.denoiser.jitter:
+        joined_BCX = jitter(joined_BCX, plan.denoiser.jitter, generator)
+    parts = [joined_BCX]
     prompts = [prompt_PW.expand(size - num_generated, -1, -1)]
     if num_generated:
         replayed = draw([site.pairs for site in earlier], num_generated, sample_size, generator)
