@@ -149,6 +149,11 @@ class Denoiser(Section):
     batch_size: Annotated[int, Field(ge=2)] = 8
     learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0,
+        description="how far its training samples are moved, scaled and turned: shares of half a "
+        "side, of the size, and radians",
+    )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="running average of weights, which is what travels"
     )

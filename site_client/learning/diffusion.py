@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.jitter import jitter
 from wardround.site_client.learning.denoiser import Denoiser, join, separate
 from wardround.site_client.learning.pool import Batch, Pool, draw
 
@@ -235,7 +236,10 @@ class _Batches:
     def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size
         num_generated = size // 2 if self.earlier else 0
-        parts = [self._joined(draw([self.own], size - num_generated, sample_size, self.generator))]
+        own = self._joined(draw([self.own], size - num_generated, sample_size, self.generator))
+        if self.plan.denoiser.jitter:
+            own = jitter(own, self.plan.denoiser.jitter, self.generator)
+        parts = [own]
         prompts = [prompt_PW.expand(size - num_generated, -1, -1)]
         if num_generated:
             pools = [site.pairs for site in self.earlier]
