@@ -297,6 +297,11 @@ class StudyPlan(Section):
                 f"privacy.dp needs denoiser.mode = 'frozen', got '{self.denoiser.mode}': a "
                 f"denoiser that trains on would leave without the guarantee that its prompt has"
             )
+        if self.method.name == "vae-replay":
+            raise ValueError(
+                "privacy.dp needs a diffusion model to train prompts for; method.name is "
+                "'vae-replay', which has an autoencoder"
+            )
         self.privacy.spending(self.denoiser.steps)
 
     def canonical(self) -> bytes:
