@@ -1,7 +1,7 @@
 """Every message between a site and the coordinator, as frozen values.
 
 `wardround.shared.codec` turns them into bytes of the wire contract and back; nothing else does.
-What leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload.
+What leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload, Refusal.
 """
 
 from collections.abc import Mapping
@@ -32,6 +32,14 @@ class Metric(Enum):
     GRADIENT_COSINE_LAST = "gradient_cosine_last"  # [-1, 1], last tenth
     REPLAYED_PAIRS = "replayed_pairs"  # count
     REPLAY_AGREEMENT = "replay_agreement"  # [0, 1], Dice of drawn labels and the arriving segmenter
+
+
+class RefusalReason(Enum):
+    """Why a site carries out no order of a plan."""
+
+    NOT_APPROVED = "not-approved"  # its staff did not approve the plan, or no longer do
+    BUDGET_SPENT = "budget-spent"  # its privacy budget is spent
+    POLICY = "policy"  # its own policy stands against it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,15 @@ class Progress:
     phase: Phase
     step: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Site to coordinator: it carries out no order of a plan."""
+
+    site_id: str
+    plan_digest: str
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
