@@ -43,6 +43,7 @@ class LineKind(StrEnum):
     ORDERED = "ordered"  # site: an order was taken
     RELEASED = "released"  # site: the egress guard let something out
     REFUSED = "refused"  # site: the egress guard kept something in
+    AUDITED = "audited"  # site: a denoiser was looked at for copies of the site's cases
     JOURNALLED = "journalled"  # coordinator: an event of the study is in the journal
 
 

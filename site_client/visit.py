@@ -1,11 +1,12 @@
 """One visit, top to bottom: what a site does when the model comes round.
 
 Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own
-cases and replay and, side by side with it, the denoiser and the own prompt, score the result,
-release it through the egress guard, commit. Each phase is a pure function of its inputs, kept in
-the memo, so that a visit cut anywhere ends in the same bytes.
+cases and replay and, side by side with it, the denoiser and the own prompt, look whether these
+remember cases, score the result, release it through the egress guard, commit. Each phase is a pure
+function of its inputs, kept in the memo, so that a visit cut anywhere ends in the same bytes.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,17 +22,19 @@ from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
-from wardround.site_client.learning.diffusion import Remembered, draw_pairs, train_denoiser
-from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
-from wardround.site_client.learning.inference import (
-    evaluate,
-    mirrored_probabilities,
-    probabilities,
+from wardround.site_client.learning.diffusion import (
+    Remembered,
+    draw_pairs,
+    train_denoiser,
+    with_fewer_steps,
 )
+from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
+from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
 from wardround.site_client.learning.pools import case_pool, exemplar_pool
+from wardround.site_client.learning.relabel import relabelled
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.segmenter_training import train_segmenter
 from wardround.site_client.learning.weights import (
@@ -41,6 +44,8 @@ from wardround.site_client.learning.weights import (
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
+from wardround.site_client.privacy.inspection import Inspection, first_to_pass
+from wardround.site_client.privacy.memorisation import Findings, Limits, can_tell, look_into
 from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
@@ -67,6 +72,8 @@ class Visit:
         parent: Part name to safetensors bytes of the parent checkpoint.
         borrowed: Other sites' cases, by site; a simulation gives them to methods that keep cases.
         memo: Where finished phases are kept.
+        limits: What the memorisation audit lets pass.
+        note: Told of each denoiser that was audited, with its parts.
         watch: Called with (phase, step, steps).
     """
 
@@ -76,6 +83,8 @@ class Visit:
     parent: Mapping[str, bytes]
     borrowed: Mapping[str, SiteData]
     memo: Memo
+    limits: Limits
+    note: Callable[[Inspection, Mapping[str, bytes]], None]
     watch: Watch
     metrics: dict[Metric, float] = field(default_factory=dict)
     seconds: dict[Phase, float] = field(default_factory=dict)
@@ -92,6 +101,9 @@ class Visit:
         with self._phase(Phase.REPLAY) as watch:
             remembered = self._replay(watch)
         parts = self._train(segmenter, remembered)
+        if "denoiser" in parts and self.plan.audit.samples:
+            with self._phase(Phase.AUDIT):
+                parts |= self._inspected(parts, remembered)
         with self._phase(Phase.EVALUATE) as watch:
             fill_network(segmenter, parts["segmenter"])
             self.metrics[Metric.DICE_AFTER] = _mean_dice(
@@ -145,7 +157,7 @@ class Visit:
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
                 return self._train_segmenter(segmenter, remembered, watch)
-        with alongside(lambda watch: self._train_denoiser(remembered, watch)) as denoiser:
+        with alongside(lambda watch: self._train_denoiser(remembered, 0, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:
                 parts = self._train_segmenter(segmenter, remembered, watch)
             self.watch(Phase.DENOISER, 0, 0)
@@ -240,18 +252,10 @@ class Visit:
             ]
         if not remembered:
             return [own], []
-        label = mirrored_probabilities if self.plan.augmentation.flip else probabilities
-        given = [
-            label(labeller, site.pairs.images_NCX, task)
-            for labeller, site in zip(self._labellers(segmenter), remembered, strict=True)
-        ]
-        self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)
-        if self.plan.replay.labels == "joint":
-            return [own], [site.pairs for site in remembered]
-        return [own], [
-            Pool(images_NCX=site.pairs.images_NCX, targets_NKX=targets_NKX)
-            for site, targets_NKX in zip(remembered, given, strict=True)
-        ]
+        drawn = [site.pairs for site in remembered]
+        replay, agreement = relabelled(drawn, self._labellers(segmenter), self.plan)
+        self.metrics[Metric.REPLAY_AGREEMENT] = agreement
+        return [own], replay
 
     def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
         """Yield who labels each earlier site's pairs."""
@@ -262,33 +266,70 @@ class Visit:
             else:
                 yield segmenter
 
+    def _inspected(
+        self, parts: dict[str, bytes], remembered: list[Remembered]
+    ) -> Mapping[str, bytes]:
+        """Return the parts with a denoiser that may leave, trained anew as often as allowed."""
+
+        def candidates() -> Iterator[Mapping[str, bytes]]:
+            yield parts
+            for attempt in range(1, self.plan.audit.retries + 1):
+                trained = self._train_denoiser(remembered, attempt, lambda _step, _steps: None)
+                self.metrics[Metric.DENOISER_LOSS] = trained.loss
+                yield {**parts, **trained.parts}
+
+        def looked(candidate: Mapping[str, bytes]) -> Findings | None:
+            if not can_tell(self.data):
+                return None
+            made = {name: hashlib.sha256(data).hexdigest() for name, data in candidate.items()}
+            key = self._key("audit", parts=made, sections=self._sections("task", "audit"))
+
+            def found() -> Result:
+                stream, site_id = self._stream("audit"), self.order.site_id
+                findings = look_into(candidate, site_id, self.data, self.plan, stream)
+                return Result(tensors={}, numbers=findings.numbers())
+
+            return Findings.of_numbers(self._recall(key, found).numbers)
+
+        passed, inspection = first_to_pass(candidates(), looked, self.limits, self.note)
+        self.metrics |= inspection.metrics()
+        return passed
+
     def _train_denoiser(
-        self, remembered: list[Remembered], watch: Callable[[int, int], None]
+        self, remembered: list[Remembered], attempt: int, watch: Callable[[int, int], None]
     ) -> _Denoised:
-        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing."""
+        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing.
+
+        Each further `attempt` is made with half the steps of the one before.
+        """
         start_s = time.perf_counter()
         torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
         denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
         fill_network(denoiser, self.parent["denoiser"])
 
+        again = (str(attempt),) if attempt else ()
+        plan = with_fewer_steps(self.plan, attempt)
+
         def trained() -> Result:
             start = new_prompt(
-                self.plan.denoiser, [site.prompt_PW for site in remembered], self._stream("prompt")
+                plan.denoiser,
+                [site.prompt_PW for site in remembered],
+                self._stream("prompt", *again),
             )
             student, prompt_PW, loss = train_denoiser(
                 denoiser,
                 start,
                 own=case_pool(self.data.train, self.plan.task),
                 earlier=remembered,
-                plan=self.plan,
-                generator=self._stream("denoiser"),
+                plan=plan,
+                generator=self._stream("denoiser", *again),
                 watch=watch,
             )
             tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
             return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
 
         prompts = [PROMPT + site for site in self.order.visited]
-        key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
+        key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
         result = self.memo.recall(key, trained)
         weights = {
             name.removeprefix("denoiser."): tensor
@@ -314,10 +355,10 @@ class Visit:
         seed = seeds.derive(self.plan.seed, *self.order.visited, self.order.site_id, purpose, *more)
         return torch.Generator().manual_seed(seed)
 
-    def _key(self, purpose: str, **more: Any) -> dict[str, Any]:
+    def _key(self, purpose: str, *again: str, **more: Any) -> dict[str, Any]:
         """Return what determines the result of a phase of this visit."""
         return {
-            "purpose": purpose,
+            "purpose": "/".join([purpose, *again]),
             "seed": self.plan.seed,
             "lineage": [*self.order.visited, self.order.site_id],
             "data": self.data.digest,
@@ -345,14 +386,6 @@ class Visit:
         start, saved = time.perf_counter(), self.saved_seconds
         yield lambda step, steps: self.watch(phase, step, steps)
         self.seconds[phase] = time.perf_counter() - start + self.saved_seconds - saved
-
-
-def _agreement(remembered: list[Remembered], given: list[Tensor]) -> float:
-    """Return the Dice of drawn labels against those given, all foreground as one."""
-    drawn = torch.cat([site.pairs.labels_NX for site in remembered]) > 0
-    found = torch.cat([targets_NKX.argmax(dim=1) for targets_NKX in given]) > 0
-    total = int(drawn.sum() + found.sum())
-    return 2 * int((drawn & found).sum()) / total if total else 1.0
 
 
 def _mean_dice(scores: Any) -> float:

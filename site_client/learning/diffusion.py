@@ -89,7 +89,7 @@ def draw_pairs(
         )
         context = prompt_PW.expand(size, -1, -1)
         for t in schedule.timesteps:
-            with _precision(plan):
+            with precision_of(plan):
                 clean = denoiser(x, t.expand(size), context)
             x, _ = schedule.step(clean.float(), int(t), x)
         drawn.append(x)
@@ -165,6 +165,16 @@ def train_denoiser(
     return average.denoiser.eval().requires_grad_(False), average.prompt_PW, sum(tail) / len(tail)
 
 
+def with_fewer_steps(plan: StudyPlan, halvings: int) -> StudyPlan:
+    """Return the plan with the denoiser's steps halved so often, never below one."""
+    config = plan.denoiser
+    fewer = {
+        "first_steps": max(1, config.first_steps >> halvings),
+        "steps": max(1, config.steps >> halvings),
+    }
+    return plan.model_copy(update={"denoiser": config.model_copy(update=fewer)})
+
+
 class _Batches:
     """Draw noisy batches: the site's own samples, half of them generated ones of earlier sites."""
 
@@ -184,10 +194,10 @@ class _Batches:
         noisy = self.schedule.add_noise(pairs_BCX, noise, t_B)
         target = pairs_BCX.clone()
         if teacher is not None and bool(generated_B.any()):
-            with torch.no_grad(), _precision(self.plan):
+            with torch.no_grad(), precision_of(self.plan):
                 taught = teacher(noisy[generated_B], t_B[generated_B], prompts_BPW[generated_B])
             target[generated_B] = taught.float()
-        with _precision(self.plan):
+        with precision_of(self.plan):
             predicted = student(noisy, t_B, prompts_BPW)
         weight_B = (1 / (1 - self.schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
         error_B = (predicted.float() - target).pow(2).flatten(1).mean(1)
@@ -234,5 +244,6 @@ def _warm_then_fall(step: int, steps: int) -> float:
     )
 
 
-def _precision(plan: StudyPlan) -> torch.autocast:
+def precision_of(plan: StudyPlan) -> torch.autocast:
+    """Return the context in which the denoiser computes as exactly as the plan says."""
     return torch.autocast("cpu", torch.bfloat16, enabled=plan.compute.precision == "bfloat16")
