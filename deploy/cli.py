@@ -224,8 +224,14 @@ def compare(
     ] = "finetune,exemplar-replay,smd,joint",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds: the plan's, then the next ones.")] = 1,
     orders: Annotated[
-        int, typer.Option(min=1, help="Site orders: the plan's, then drawn ones.")
+        int, typer.Option(min=1, help="Site orders: the plan's, its reverse, then drawn ones.")
     ] = 1,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD", help="Pair each method with this one and test.", show_default=False
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -241,31 +247,34 @@ def compare(
     ] = Format.TEXT,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Run several methods on the same study and write the table: means and spread over the seeds.
+    """Run several methods on the same study and write the table: means, spread, paired tests.
 
     STUDY.toml is the plan to vary, or the name of a packaged one, such as benchmark.
 
     Each study has its own folder OUT/METHOD/seed-N (with several orders OUT/METHOD/seed-N/order-N)
     and is resumed if it is there, so the same command goes on after an interruption. Writes
-    OUT/table.json and OUT/table.md.
+    OUT/table.json, OUT/table.md and, as a plot, OUT/table.svg and OUT/table.png.
 
     Methods: finetune (no memory), exemplar-replay (keeps real cases), diffusion-replay (generated
-    replay alone), smd (generated replay with gradient alignment), joint (all data at once).
+    replay alone), smd (generated replay with gradient alignment), joint (all data at once), and
+    those that the README lists.
 
     Try:
 
     `wardround compare benchmark --methods finetune,smd,joint --seeds 3 --out out/table`
 
-    `wardround compare study.toml --methods smd --orders 5 --out out/orders`
+    `wardround compare study.toml --methods smd,ewc --orders 5 --against smd --out out/orders`
     """
-    from wardround.deploy import comparison
+    from wardround.deploy.comparison import run, text
+    from wardround.deploy.comparison.request import Request
     from wardround.shared import plan as plans
 
     path = find_study(study)
-    request = comparison.Request(
+    request = Request(
         study=path.resolve(),
         plan=plans.load(path, tuple(overrides or ())),
         methods=tuple(dict.fromkeys(word.strip() for word in methods.split(",") if word.strip())),
+        against=against,
         num_seeds=seeds,
         num_orders=orders,
         overrides=tuple(overrides or ()),
@@ -274,16 +283,16 @@ def compare(
         jobs=jobs,
     )
     try:
-        table = comparison.compare(request, _silence if quiet else _note)
+        table = run.compare(request, _silence if quiet else _note)
     except KeyboardInterrupt:
         print("\nstopped; give the same command again to go on.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if output is Format.JSON:
-        print(comparison.to_json(table), end="")
+        print(text.to_json(table), end="")
     else:
         # Narrower, its columns would be cut to nothing.
-        width = max(Console().width, comparison.MIN_WIDTH)
-        Console(width=width).print(comparison.rich_table(table))
+        width = max(Console().width, text.MIN_WIDTH)
+        Console(width=width).print(text.to_terminal(table))
 
 
 def _silence(_text: str) -> None:

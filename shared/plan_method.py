@@ -20,6 +20,12 @@ class Method(Section):
         "si",
         "lwf",
         "exemplar-replay",
+        "derpp",
+        "agem",
+        "mer",
+        "mldg",
+        "fish",
+        "sga",
         "diffusion-replay",
         "smd",
     ] = "smd"
@@ -30,8 +36,10 @@ class Method(Section):
         1.0, description="weight of the alignment incoming -> earlier sites"
     )
     arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
-    order: Literal["first", "second"] = Field(
-        "first", description="drop or keep second derivatives"
+    order: Literal["first", "second", "explicit"] = Field(
+        "first",
+        description="first, second: look ahead, second derivatives dropped or kept; explicit: no "
+        "look-ahead, the inner product of the gradients itself",
     )
     clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10.0, description="norm to which gradients are clipped"
@@ -46,3 +54,17 @@ class Method(Section):
     mas: Weight = Field(1.0, description="mas: weight of the penalty")
     si: Weight = Field(1.0, description="si: weight of the penalty")
     lwf: Weight = Field(1.0, description="lwf: weight of the distillation")
+    derpp: Weight = Field(0.5, description="derpp: weight of the difference from stored logits")
+    derpp_labels: Weight = Field(1.0, description="derpp: weight of the loss on stored labels")
+    mer_batches: Count = Field(2, description="mer: batches that a step's samples are cut into")
+    mer_items: Count = Field(4, description="mer: items of a batch, one inner step each")
+    mer_within: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="mer: share of a batch's way that is left when the next one begins"
+    )
+    mldg: Weight = Field(1.0, description="mldg: weight of the loss on the meta-test sites")
+    sga_within: Weight = Field(
+        1.0, description="sga: how much cases kept of a site must differ from each other"
+    )
+    sga_between: Weight = Field(
+        1.0, description="sga: how much they must differ from those kept of other sites"
+    )

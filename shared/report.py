@@ -19,7 +19,7 @@ from wardround.shared.messages import EvaluationReport, VisitReport
 from wardround.shared.plan import StudyPlan
 
 SCHEMA_ID = "https://wardround.example/report.schema.json"
-KEEPS_REAL_CASES = ("exemplar-replay", "joint")
+KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
 AUDIT_NOT_RUN = "not run"
 _FIRST_VERSION = b'"schema_version": 1,'
 

@@ -28,12 +28,13 @@ from wardround.site_client.learning.diffusion import (
     train_denoiser,
     with_fewer_steps,
 )
+from wardround.site_client.learning.exemplars import EarlierSite
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.pools import case_pool, exemplar_pool
+from wardround.site_client.learning.pools import case_pool
 from wardround.site_client.learning.relabel import relabelled
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.segmenter_training import train_segmenter
@@ -246,10 +247,15 @@ class Visit:
             ]
             return [own, *others], []
         if method.replay is ReplaySource.EXEMPLARS:
-            return [own], [
-                exemplar_pool(self.borrowed[site].train, self.plan, site)
+            earlier = [
+                EarlierSite(
+                    site_id=site,
+                    cases=self.borrowed[site].train,
+                    segmenter=self._labeller(site) if method.keeps_segmenters else None,
+                )
                 for site in self.order.visited
             ]
+            return [own], method.keep(earlier, self.plan)
         if not remembered:
             return [own], []
         drawn = [site.pairs for site in remembered]
@@ -260,11 +266,12 @@ class Visit:
     def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
         """Yield who labels each earlier site's pairs."""
         for site_id in self.order.visited:
-            if self.plan.replay.labels == "site":
-                labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
-                yield fill_network(labeller, self.parent[LABELLER + site_id])
-            else:
-                yield segmenter
+            yield self._labeller(site_id) if self.plan.replay.labels == "site" else segmenter
+
+    def _labeller(self, site_id: str) -> torch.nn.Module:
+        """Return the segmenter as it left an earlier site."""
+        labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        return fill_network(labeller, self.parent[LABELLER + site_id])
 
     def _inspected(
         self, parts: dict[str, bytes], remembered: list[Remembered]

@@ -1,6 +1,7 @@
 """Run the segmenter over held-out cases and score it on their own grid."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -43,20 +44,26 @@ def segment(segmenter: nn.Module, case: Case, task: Task) -> np.ndarray:
 
 @torch.no_grad()
 def probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
-    """Return class probabilities (N, 1 + classes, *X) of whole images.
+    """Return class probabilities (N, 1 + classes, *X) of whole images."""
+    batches = images_NCX.split(INFERENCE_BATCH)
+    return torch.cat([torch.softmax(_said(segmenter, batch, task), dim=1) for batch in batches])
 
-    Where the plan trains on patches, overlapping patches are predicted and blended.
-    """
-    parts = []
-    for batch in images_NCX.split(INFERENCE_BATCH):
-        if task.patch_size is None:
-            logits = segmenter(batch)
-        else:
-            logits = sliding_window_inference(
-                batch, task.patch_size, INFERENCE_BATCH, segmenter, overlap=0.25, mode="gaussian"
-            )
-        parts.append(torch.softmax(logits, dim=1))
-    return torch.cat(parts)
+
+@torch.no_grad()
+def logits(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
+    """Return logits (N, 1 + classes, *X) of whole images."""
+    return torch.cat([_said(segmenter, batch, task) for batch in images_NCX.split(INFERENCE_BATCH)])
+
+
+def _said(segmenter: nn.Module, images_BCX: Tensor, task: Task) -> Tensor:
+    """Return the logits; where the plan trains on patches, of overlapping ones, blended."""
+    if task.patch_size is None:
+        said: Tensor = segmenter(images_BCX)
+        return said
+    blended = sliding_window_inference(
+        images_BCX, task.patch_size, INFERENCE_BATCH, segmenter, overlap=0.25, mode="gaussian"
+    )
+    return cast("Tensor", blended)
 
 
 def mirrored_probabilities(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:

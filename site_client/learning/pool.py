@@ -22,10 +22,14 @@ from wardround.shared.errors import TrainingError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Samples of one site: images (N, C, *X) in [-1, 1], targets (N, 1 + classes, *X) in [0, 1]."""
+    """Samples of one site: images (N, C, *X) in [-1, 1], targets (N, 1 + classes, *X) in [0, 1].
+
+    `logits_NKX`, where there are any, is what a network said of the images, shaped as the targets.
+    """
 
     images_NCX: Tensor
     targets_NKX: Tensor
+    logits_NKX: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.images_NCX) == 0:
@@ -55,21 +59,23 @@ class Batch:
     images_BCX: Tensor
     targets_BKX: Tensor
     group_B: Tensor
+    logits_BKX: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images_BCX)
 
-    def select(self, mask_B: Tensor) -> "Batch":
-        """Return the samples where `mask_B` (B,) is true."""
+    def select(self, which_B: Tensor) -> "Batch":
+        """Return the samples where a mask (B,) is true, or at the places given."""
         return Batch(
-            images_BCX=self.images_BCX[mask_B],
-            targets_BKX=self.targets_BKX[mask_B],
-            group_B=self.group_B[mask_B],
+            images_BCX=self.images_BCX[which_B],
+            targets_BKX=self.targets_BKX[which_B],
+            group_B=self.group_B[which_B],
+            logits_BKX=None if self.logits_BKX is None else self.logits_BKX[which_B],
         )
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Return one batch with the samples of all."""
+    """Return one batch with the samples of all, without logits."""
     return Batch(
         images_BCX=torch.cat([batch.images_BCX for batch in batches]),
         targets_BKX=torch.cat([batch.targets_BKX for batch in batches]),
@@ -88,7 +94,7 @@ def draw(
     """Draw a batch shared as evenly as can be among the pools; which pools get one more is random.
 
     Args:
-        pools: At least one; pool i becomes group `first_group` + i.
+        pools: At least one; pool i becomes group `first_group` + i. All have logits, or none.
         batch_size: Samples in all.
         sample_size: Spatial size of a sample; larger ones are cropped at a random place.
         generator: The stream of the draw.
@@ -96,7 +102,7 @@ def draw(
     """
     turn = torch.randperm(len(pools), generator=generator)
     owners = turn[torch.arange(batch_size) % len(pools)].sort().values
-    images, targets = [], []
+    images, targets, logits = [], [], []
     for owner in owners.tolist():
         pool = pools[owner]
         index = int(torch.randint(len(pool), (1,), generator=generator))
@@ -111,8 +117,11 @@ def draw(
         ]
         images.append(pool.images_NCX[(index, slice(None), *corner)])
         targets.append(pool.targets_NKX[(index, slice(None), *corner)])
+        if pool.logits_NKX is not None:
+            logits.append(pool.logits_NKX[(index, slice(None), *corner)])
     return Batch(
         images_BCX=torch.stack(images),
         targets_BKX=torch.stack(targets),
         group_B=owners + first_group,
+        logits_BKX=torch.stack(logits) if logits else None,
     )

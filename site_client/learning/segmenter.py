@@ -37,6 +37,15 @@ def build_segmenter(task: Task, config: Segmenter, seed: int) -> nn.Module:
         )
 
 
+def innermost(segmenter: nn.Module) -> nn.Module:
+    """Return the layer of a segmenter that sees the coarsest grid."""
+    layer = cast("nn.Sequential", segmenter.model)
+    while isinstance(layer, nn.Sequential):
+        # A level is: down, the next level within a skip connection, up.
+        layer = cast("nn.Sequential", layer[1].submodule)
+    return layer
+
+
 def _strides(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
     """Halve each axis between levels for as long as it is even and at least 8 long."""
     strides = []

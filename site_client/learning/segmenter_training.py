@@ -1,7 +1,7 @@
 """One visit's training of the segmenter: draw, augment, ask the method for a gradient, step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -101,8 +101,16 @@ def _batches(
 
 
 def _augmented(batch: Batch, plan: StudyPlan, generator: torch.Generator) -> Batch:
-    images, targets = augment(batch.images_BCX, batch.targets_BKX, plan.augmentation, generator)
-    return Batch(images_BCX=images, targets_BKX=targets, group_B=batch.group_B)
+    maps = [batch.targets_BKX, *([] if batch.logits_BKX is None else [batch.logits_BKX])]
+    # Logits are mirrored as the targets are; the intensity stack touches neither.
+    images, moved = augment(batch.images_BCX, torch.cat(maps, dim=1), plan.augmentation, generator)
+    targets, *logits = moved.split(batch.targets_BKX.shape[1], dim=1)
+    return replace(
+        batch,
+        images_BCX=images,
+        targets_BKX=targets,
+        logits_BKX=logits[0] if logits else None,
+    )
 
 
 def _tenth(values: list[float]) -> int:

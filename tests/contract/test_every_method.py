@@ -194,6 +194,12 @@ def test_the_readme_lists_every_method_and_whether_it_may_leave_a_simulation(
         assert said[name].startswith("no" if method.keeps_real_cases else "yes"), name
 
 
+def test_the_packaged_study_of_baselines_compares_every_method(repository: Path) -> None:
+    text = (repository / "deploy/studies/baselines.toml").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if "--methods" in line)
+    assert line.split("--methods ")[1].split()[0].split(",") == list(METHODS)
+
+
 def test_bigaug_is_finetune_with_the_intensity_stack(root: Path, tmp_path: Path) -> None:
     bigaug, finetune, plain = (
         run(a_plan(name, intensity=stack), tmp_path / f"{name}-{stack}", root / "mock")

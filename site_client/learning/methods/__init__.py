@@ -4,16 +4,22 @@ A method is a source of replay and a way to learn. Adding one is a file and a li
 """
 
 from wardround.shared.errors import PlanError
+from wardround.site_client.learning.methods.agem import AGEM
 from wardround.site_client.learning.methods.bigaug import BIGAUG
+from wardround.site_client.learning.methods.derpp import DERPP
 from wardround.site_client.learning.methods.diffusion_replay import DIFFUSION_REPLAY
 from wardround.site_client.learning.methods.ewc import EWC
 from wardround.site_client.learning.methods.exemplar_replay import EXEMPLAR_REPLAY
 from wardround.site_client.learning.methods.finetune import FINETUNE
+from wardround.site_client.learning.methods.fish import FISH
 from wardround.site_client.learning.methods.joint import JOINT
 from wardround.site_client.learning.methods.lwf import LWF
 from wardround.site_client.learning.methods.mas import MAS
+from wardround.site_client.learning.methods.mer import MER
 from wardround.site_client.learning.methods.method import Method
+from wardround.site_client.learning.methods.mldg import MLDG
 from wardround.site_client.learning.methods.per_site import PER_SITE
+from wardround.site_client.learning.methods.sga import SGA
 from wardround.site_client.learning.methods.si import SI
 from wardround.site_client.learning.methods.smd import SMD
 
@@ -27,6 +33,12 @@ METHODS: dict[str, Method] = {
     "si": SI,
     "lwf": LWF,
     "exemplar-replay": EXEMPLAR_REPLAY,
+    "derpp": DERPP,
+    "agem": AGEM,
+    "mer": MER,
+    "mldg": MLDG,
+    "fish": FISH,
+    "sga": SGA,
     "diffusion-replay": DIFFUSION_REPLAY,
     "smd": SMD,
 }

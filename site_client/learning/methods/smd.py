@@ -12,12 +12,19 @@ published: weights and the choice of groups are our reconstruction.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wardround.shared.plan_method import Method as MethodConfig
-from wardround.site_client.learning.alignment import Gradients, add, cosine, gradient_of, look_ahead
+from wardround.site_client.learning.alignment import (
+    Gradients,
+    add,
+    cosine,
+    gradient_of,
+    meta_gradient,
+)
+from wardround.site_client.learning.methods.groups import split_sites
 from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
-from wardround.site_client.learning.pool import Batch, concatenate
+from wardround.site_client.learning.pool import Batch
 
 
 def aligned_gradient(
@@ -36,44 +43,17 @@ def aligned_gradient(
         loss, similarity = loss + replay_loss, cosine(g_incoming, g_replay)
         terms.append((1.0, g_replay))
         if config.orientational:
-            inner = g_incoming if config.order == "first" else incoming
-            terms.append((config.orientational, _ahead(segmenter, replay, inner, config)))
+            ahead = meta_gradient(segmenter, replay, incoming, g_incoming, config)[1]
+            terms.append((config.orientational, ahead))
     if config.arbitrary:
-        group_a, group_b = _split(incoming, replay, generator)
-        terms.append((config.arbitrary, _ahead(segmenter, group_b, group_a, config)))
+        group_a, group_b = split_sites(incoming, replay, generator)
+        g_a = gradient_of(segmenter, group_a)[1]
+        ahead = meta_gradient(segmenter, group_b, group_a, g_a, config)[1]
+        terms.append((config.arbitrary, ahead))
     weights = [weight for weight, _ in terms]
     return Gradient(
         tensors=add(*(g for _, g in terms), weights=weights), loss=loss, cosine=similarity
     )
-
-
-def _ahead(
-    segmenter: nn.Module, outer: Batch, inner: Gradients | Batch, config: MethodConfig
-) -> Gradients:
-    return look_ahead(
-        segmenter, outer, inner=inner, alpha=config.alpha, clip=config.clip, order=config.order
-    )[1]
-
-
-def _split(
-    incoming: Batch, replay: Batch | None, generator: torch.Generator
-) -> tuple[Batch, Batch]:
-    """Divide the samples into two disjoint groups, whole sites where there are two or more."""
-    samples = incoming if replay is None else concatenate([incoming, replay])
-    sites = samples.group_B.unique()
-    if len(sites) < 2:
-        chosen_B = _random_half(torch.arange(len(samples)), generator)
-        return samples.select(chosen_B), samples.select(~chosen_B)
-    picked = sites[_random_half(sites, generator)]
-    chosen_B = torch.isin(samples.group_B, picked)
-    return samples.select(chosen_B), samples.select(~chosen_B)
-
-
-def _random_half(items: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a mask with half of the items, rounded down, at least one."""
-    mask = torch.zeros(len(items), dtype=torch.bool)
-    mask[torch.randperm(len(items), generator=generator)[: max(1, len(items) // 2)]] = True
-    return mask
 
 
 SMD = Method(name="smd", replay=ReplaySource.GENERATED, begin=memoryless(aligned_gradient))

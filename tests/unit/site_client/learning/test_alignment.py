@@ -15,7 +15,8 @@ from wardround.site_client.learning.alignment import (
     look_ahead,
 )
 from wardround.site_client.learning.methods.diffusion_replay import replay_gradient
-from wardround.site_client.learning.methods.smd import _split, aligned_gradient
+from wardround.site_client.learning.methods.groups import split_sites
+from wardround.site_client.learning.methods.smd import aligned_gradient
 from wardround.site_client.learning.pool import Batch, concatenate
 
 NO_CLIP = 1e9
@@ -134,6 +135,73 @@ def test_the_gradient_agrees_with_that_of_the_explicit_objective(
     assert errors[1] / errors[2] == pytest.approx(100, rel=0.3)
 
 
+def test_the_explicit_penalty_is_the_look_ahead_loss_to_first_order(segmenter: nn.Module) -> None:
+    a, b = batch(1), batch(2)
+    errors = []
+    for alpha in (1e-1, 1e-2, 1e-3):
+        ahead, explicit = (
+            look_ahead(segmenter, b, inner=a, alpha=alpha, clip=NO_CLIP, order=order)[0]
+            for order in ("first", "explicit")
+        )
+        errors.append(abs(ahead - explicit))
+
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.25)
+    assert errors[1] / errors[2] == pytest.approx(100, rel=0.25)
+
+
+@pytest.mark.parametrize("clip", [NO_CLIP, 0.05], ids=["not clipped", "clipped"])
+def test_the_explicit_gradient_is_that_of_finite_differences(
+    segmenter: nn.Module, clip: float
+) -> None:
+    a, b, small = batch(1), batch(2), 1e-6
+
+    def objective() -> float:
+        return look_ahead(segmenter, b, inner=a, alpha=0.5, clip=clip, order="explicit")[0]
+
+    got = look_ahead(segmenter, b, inner=a, alpha=0.5, clip=clip, order="explicit")[1]
+    for weight, slope in zip(segmenter.parameters(), got, strict=True):
+        flat = weight.data.view(-1)
+        kept = flat[0].item()
+        flat[0] = kept + small
+        above = objective()
+        flat[0] = kept - small
+        below = objective()
+        flat[0] = kept
+        assert (above - below) / (2 * small) == pytest.approx(slope.flatten()[0].item(), abs=1e-8)
+
+
+def test_explicit_smd_without_a_weight_on_the_product_is_weighted_replay(
+    segmenter: nn.Module,
+) -> None:
+    config = MethodConfig(name="smd", alpha=0.0, orientational=0.5, arbitrary=0.0, order="explicit")
+    incoming, replay = batch(1), batch(2, group=1)
+    got = aligned_gradient(segmenter, incoming, replay, config, torch.Generator().manual_seed(0))
+    g_incoming, g_replay = (gradient_of(segmenter, b)[1] for b in (incoming, replay))
+
+    expected = add(g_incoming, g_replay, g_replay, weights=(1.0, 1.0, 0.5))
+    assert distance(got.tensors, expected) < 1e-12
+
+
+def test_explicit_smd_is_exact_smd_to_first_order(segmenter: nn.Module) -> None:
+    incoming, replay = batch(1), batch(2, group=1)
+    errors = []
+    for alpha in (1e-1, 1e-2, 1e-3):
+        exact, explicit = (
+            aligned_gradient(
+                segmenter,
+                incoming,
+                replay,
+                MethodConfig(name="smd", alpha=alpha, order=order, clip=NO_CLIP),
+                torch.Generator().manual_seed(0),
+            ).tensors
+            for order in ("second", "explicit")
+        )
+        errors.append(distance(exact, explicit))
+
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.3)
+    assert errors[1] / errors[2] == pytest.approx(100, rel=0.3)
+
+
 def test_a_step_that_serves_both_gradients_raises_their_agreement(segmenter: nn.Module) -> None:
     a, b = batch(1), batch(2)
     before = float(inner_product(gradient_of(segmenter, a)[1], gradient_of(segmenter, b)[1]))
@@ -194,6 +262,6 @@ def test_at_the_first_site_the_arbitrary_groups_are_halves_of_the_batch(
 def test_arbitrary_groups_never_divide_a_site() -> None:
     replay = concatenate([batch(2, group=1), batch(3, group=2)])
     for seed in range(20):
-        a, b = _split(batch(1), replay, torch.Generator().manual_seed(seed))
+        a, b = split_sites(batch(1), replay, torch.Generator().manual_seed(seed))
         assert not set(a.group_B.tolist()) & set(b.group_B.tolist())
         assert len(a) + len(b) == 12

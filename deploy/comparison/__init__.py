@@ -1,0 +1,1 @@
+"""Several methods on one study, over seeds and site orders: which, run, table, tests, plots."""
