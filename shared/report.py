@@ -13,14 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wardround.shared import continual_metrics
+from wardround.shared import continual_metrics, report_audit
 from wardround.shared.errors import JournalError
 from wardround.shared.messages import EvaluationReport, VisitReport
 from wardround.shared.plan import StudyPlan
 
 SCHEMA_ID = "https://wardround.example/report.schema.json"
 KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
-AUDIT_NOT_RUN = "not run"
 _FIRST_VERSION = b'"schema_version": 1,'
 
 Dice = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -84,7 +83,7 @@ class SurfaceCell(_Part):
 class Audit(_Part):
     """Whether generated images copy training images."""
 
-    copies_found: Whole | None = Field(description="null where the audit was not run")
+    copies_found: Whole | None = Field(description="over all visits; null where no audit tells")
     note: str
 
 
@@ -265,7 +264,10 @@ def build(facts: Facts) -> Report:
             if (visit, site) in cells
         ),
         visits=tuple(_numbers(report) for report in facts.visits),
-        audit=Audit(copies_found=None, note=AUDIT_NOT_RUN),
+        audit=Audit(
+            copies_found=report_audit.copies_of(facts.visits, facts.plan.audit.samples),
+            note=report_audit.note_of(facts.visits),
+        ),
         timing=_timing(facts.visits, facts.wall_seconds),
         bytes=_traffic(facts),
         versions=dict(sorted(facts.versions.items())),
@@ -392,5 +394,5 @@ def _privacy_note(keeps_real_cases: bool) -> str:
         )
     return (
         "No image left its site; model weights and prompts did. No formal privacy guarantee is "
-        "given, and whether generated images copy training images was not audited."
+        "given; what the memorisation audit of each visit found is under `audit`."
     )
