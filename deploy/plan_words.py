@@ -117,9 +117,9 @@ def _audit(plan: StudyPlan) -> str:
         else f"may not be told with an AUC above {audit.max_membership_auc:g}"
     )
     return (
-        f"Before they leave, {audit.samples} generated images are compared with this site's cases: "
-        f"they leave unless more than {audit.max_copy_rate:.0%} are certainly copies. Who was among "
-        f"the training cases {membership}. With too few cases to tell they {untold}."
+        f"Before they leave, {audit.samples} generated images are compared with this site's "
+        f"cases: they leave unless more than {audit.max_copy_rate:.0%} are certainly copies. Who was "
+        f"among the training cases {membership}. With too few cases to tell they {untold}."
     )
 
 
