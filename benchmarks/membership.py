@@ -11,7 +11,7 @@ For every visit of each study given, each case of the site gets one number, by
 and the table says how well these numbers tell the site's training cases from its held-out ones: the
 area under the ROC curve, 0.5 where they do not. The first visit has nothing to divide by.
 
-    python benchmarks/membership.py out/benchmark/smd/seed-0 out/benchmark/smd/seed-1 --data out/benchmark/data/mock-70-40
+    python benchmarks/membership.py out/benchmark/smd/seed-0 --data out/benchmark/data/mock-70-40
 """
 
 import argparse

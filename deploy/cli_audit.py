@@ -76,6 +76,88 @@ def verify(
         )
 
 
+@app.command()
+def export(
+    workspace: Annotated[
+        Path | None,
+        typer.Argument(help="A site's workspace, as for `site start`.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; made where it is missing.", show_default=False),
+    ] = None,
+    visit: Annotated[
+        int | None,
+        typer.Option(min=0, help="This visit alone; 0: the starting model.", show_default=False),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a dossier instead.")
+    ] = False,
+) -> None:
+    """Write an egress dossier for each visit: everything that left a site, and under what.
+
+    Weights and messages with their bytes and digests, refusals, verdicts of audits, the privacy
+    budget, approvals, the site's policy; as HTML without any other file, and as JSON. Opens no
+    connection. Checks every line of the trail first, and ends with status 12 if one is bad.
+
+    Try:
+
+    `wardround audit export work --out dossiers`
+
+    `wardround audit export --schema > dossier.schema.json`
+    """
+    from wardround.deploy import dossier as dossiers
+
+    if schema:
+        print(json.dumps(dossiers.json_schema(), indent=2))
+        return
+    if workspace is None or out is None:
+        raise UsageError("Name a site's workspace, and with --out the folder to write to.")
+    found = [
+        one
+        for one in dossiers.gather(_sound(workspace), _policy_of(workspace))
+        if visit is None or one.visit == visit
+    ]
+    if not found:
+        which = "no order" if visit is None else f"nothing of visit {visit}"
+        raise UsageError(f"the audit trail in '{workspace}' tells of {which}. Name another.")
+    out.mkdir(parents=True, exist_ok=True)
+    for one in found:
+        which = "no-visit" if one.visit is None else f"visit-{one.visit}"
+        name = f"{one.study or 'study'}-{one.plan_digest[:12]}-{which}"
+        (out / f"{name}.json").write_text(dossiers.to_json(one), encoding="utf-8")
+        (out / f"{name}.html").write_text(dossiers.render(one), encoding="utf-8")
+        total = one.totals
+        messages = total.messages + total.progress_messages
+        said = total.message_bytes + total.progress_bytes
+        print(
+            f"{out / name}.html, .json: {total.parts} file(s) of weights, {total.part_bytes} "
+            f"bytes; {messages} message(s), {said} bytes; formal DP: {one.formal_dp}"
+        )
+
+
+def _sound(workspace: Path) -> Reading:
+    """Return a site's trail, every line of which is as it was signed."""
+    folders = trail_folders(workspace)
+    if len(folders) > 1:
+        raise UsageError(
+            f"'{workspace}' holds {len(folders)} audit trails. Name the workspace of one site."
+        )
+    reading = trails.read(folders[0])
+    if reading.fault is not None:
+        raise TrailError(
+            f"{folders[0] / LINES_FILE}, line {reading.fault.line} {reading.fault.why}. Find out "
+            f"who changed it, and restore the trail from a copy; no dossier is made of it."
+        )
+    return reading
+
+
+def _policy_of(workspace: Path) -> dict[str, Any]:
+    from wardround.site_client.privacy import policy
+
+    return policy.load(workspace / policy.POLICY_FILE).model_dump(mode="json")
+
+
 def trail_folders(path: Path) -> list[Path]:
     """Return the folders of the trails that a path means.
 

@@ -11,7 +11,7 @@ import typer
 
 from wardround.deploy import cli_options
 from wardround.deploy.cli_options import Format, read_given
-from wardround.shared.errors import IdentityError, UsageError
+from wardround.shared.errors import IdentityError, NotPermitted, UsageError
 from wardround.shared.identity import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -93,6 +93,13 @@ def enroll(
 
 def doctor(
     folder: Annotated[Path, typer.Argument(help="Folder of credentials.")],
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            help="A site's folder, as for `site start`: look too what this machine can reach.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Format, typer.Option("--format", help="For people or programs.")
     ] = Format.TEXT,
@@ -103,22 +110,35 @@ def doctor(
     the key file. Ends with status 10 if connections would fail or are not safe, 0 if not; that a
     certificate ends within 14 days is a warning.
 
+    On a site's machine, with --workspace, looks besides what can be reached but the coordinator, as
+    `site start` does, under the policy in WORKSPACE/site.toml. Ends with status 13 if the site
+    would not start.
+
     Try:
 
     `wardround doctor credentials`
+
+    `wardround doctor credentials --workspace work`
     """
     from wardround.shared.credential_check import check_folder
 
     found = check_folder(folder, now=cli_options.clock())
+    within_reach = [] if workspace is None else _within_reach(workspace)
+    found += within_reach
     if output is Format.JSON:
-        print(json.dumps([_findingread_given(finding) for finding in found], indent=2))
+        print(json.dumps([_finding_values(finding) for finding in found], indent=2))
     else:
         for finding in found:
             print(finding.line())
-    errors = sum(finding.is_error for finding in found)
+    errors = sum(finding.is_error for finding in found if finding not in within_reach)
     if errors:
         raise IdentityError(
             f"'{folder}' has {errors} fault(s). Mend what is listed and check again."
+        )
+    if any(finding.is_error for finding in within_reach):
+        raise NotPermitted(
+            f"this machine can reach more than the coordinator, so a site of '{workspace}' would "
+            f"not start. Mend what is listed and check again."
         )
     if output is Format.TEXT:
         identity = identity_of((folder / CERTIFICATE_FILE).read_bytes())
@@ -153,7 +173,31 @@ def _ask(folder: Path, role: Role, name: str | None) -> None:
     print(f"then here: wardround site enroll {folder} --certificate {name}.crt{given}")
 
 
-def _findingread_given(finding: "Finding") -> dict[str, Any]:
+def _within_reach(workspace: Path) -> "list[Finding]":
+    """Return what a site's machine can reach and should not; a warning where its staff accept it.
+
+    Nothing is written: the trail tells of starts alone.
+    """
+    from wardround.deploy import network_probe
+    from wardround.shared.credential_check import Finding
+    from wardround.site_client.privacy import policy as policies
+
+    file = workspace / policies.POLICY_FILE
+    policy = policies.load(file)
+    return [
+        Finding(
+            file=file,
+            field="network",
+            expected="nothing within reach but the coordinator",
+            got=one,
+            remedy=network_probe.REMEDY,
+            is_error=policy.network == "coordinator-only",
+        )
+        for one in network_probe.reached(policy)
+    ]
+
+
+def _finding_values(finding: "Finding") -> dict[str, Any]:
     return {
         "file": str(finding.file),
         "field": finding.field,

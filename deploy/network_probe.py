@@ -22,6 +22,12 @@ DOCUMENTATION = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")
 DISCARD = 9  # the port; nothing is sent to it
 ANSWER_S = 3.0
 
+REMEDY = (
+    f"Take that away (a network of its own, no default route). Where a firewall stands behind the "
+    f"route, let {POLICY_FILE} name addresses that it must stop: probe_addresses = "
+    f'["HOST:PORT"]. Or have the site\'s staff accept it there: network = "open"'
+)
+
 RouteTo = Callable[[socket.AddressFamily, str], str | None]
 
 
@@ -76,10 +82,7 @@ def expect_closed(policy: SitePolicy, trail: Trail, *, route: RouteTo = route_to
     trail.append(LineKind.PROBED, {"network": policy.network, "reached": found})
     if found and policy.network == "coordinator-only":
         raise NotPermitted(
-            f"this machine can reach more than the coordinator: {'; '.join(found)}. Take that away "
-            f"(a network of its own, no default route). Where a firewall stands behind the route, "
-            f"let {POLICY_FILE} name addresses that it must stop: probe_addresses = "
-            f'["HOST:PORT"]. Or have the site\'s staff accept it there: network = "open".'
+            f"this machine can reach more than the coordinator: {'; '.join(found)}. {REMEDY}."
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import prod
 
 from wardround.shared.checkpoint import ITEM_BYTES, Manifest
+from wardround.shared.formal_dp import guarantee_of, promise_of
 from wardround.shared.messages import TensorSpec
 from wardround.shared.plan import StudyPlan
 
@@ -91,7 +92,12 @@ def _seen(plan: StudyPlan) -> list[str]:
 def _protection(plan: StudyPlan, manifest: Manifest) -> list[str]:
     from wardround.site_client.learning.methods import find_method
 
-    facts = ["Formal DP: no. Who holds the weights may try to tell who was among the cases."]
+    promise = promise_of(plan)
+    facts = [
+        f"Formal DP: {promise}. Who holds the weights may try to tell who was among the cases."
+    ]
+    if guarantee_of(plan, plan.sites):
+        facts += _dp(plan)
     if manifest.prompt:
         facts.append(
             "Images are generated from denoiser and prompt, at sites visited later. They may "
@@ -106,6 +112,26 @@ def _protection(plan: StudyPlan, manifest: Manifest) -> list[str]:
     return facts
 
 
+def _dp(plan: StudyPlan) -> list[str]:
+    privacy = plan.privacy
+    noise = privacy.spending(plan.denoiser.steps).noise_multiplier
+    how = (
+        f"Protected is a case (one image with its label), not a patient who has several. Each step "
+        f"takes each case with probability {privacy.sampling_rate:g}, clips what it gives to "
+        f"{privacy.max_grad_norm:g} and adds noise of {noise:g} times that, drawn from a secret "
+        f"that stays here."
+    )
+    budget = (
+        f"Prompts of this site may add up to epsilon {privacy.epsilon_budget:g}; a visit that "
+        f"would exceed it is refused before anything is trained. The site's policy can lower that."
+    )
+    first = (
+        f"The first site of the sequence, {plan.sites[0]}, trains the denoiser itself: nothing "
+        f"that leaves it has a guarantee. Let it be one whose cases are public."
+    )
+    return [how, budget, first]
+
+
 def _audit(plan: StudyPlan) -> str:
     audit = plan.audit
     if not audit.samples:
@@ -118,8 +144,8 @@ def _audit(plan: StudyPlan) -> str:
     )
     return (
         f"Before they leave, {audit.samples} generated images are compared with this site's "
-        f"cases: they leave unless more than {audit.max_copy_rate:.0%} are certainly copies. Who was "
-        f"among the training cases {membership}. With too few cases to tell they {untold}."
+        f"cases: they leave unless more than {audit.max_copy_rate:.0%} are certainly copies. Who "
+        f"was among the training cases {membership}. With too few cases to tell they {untold}."
     )
 
 

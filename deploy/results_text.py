@@ -56,6 +56,7 @@ def summary_lines(report: Report) -> list[str]:
     for out in report.left_out:
         by = f"operator {out.by}" if out.by else "the plan, for it was absent"
         lines.append(f"{out.how}: {out.site}, by {by}")
+    lines.append(f"formal DP: {report.privacy.formal_dp}")
     if report.privacy.keeps_real_cases:
         lines.append(f"note: {report.privacy.note}")
     return lines

@@ -4,6 +4,7 @@ A message counts only from the site whose turn it is, for the visit that is due 
 checkpoint that was ordered. A repeated message counts if it equals the first.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,9 +12,11 @@ from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commi
 from wardround.server.withdrawal import without
 from wardround.shared import checkpoint
 from wardround.shared.errors import CheckpointError, StaleLease, WireError
+from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.messages import (
     CheckpointUpload,
     EvaluationReport,
+    Guarantee,
     TensorSpec,
     VisitReport,
 )
@@ -54,6 +57,31 @@ def expect_suppressed(plan: StudyPlan, site_id: str, count: int | None) -> None:
         raise WireError(
             f"site '{site_id}' reported a count below release.min_count = "
             f"{plan.release.min_count}. Its egress guard must suppress it."
+        )
+
+
+def expect_guarantee(plan: StudyPlan, action: MakeVisit, report: VisitReport) -> None:
+    """Check that a visit's prompt has the differential privacy that the plan asks for.
+
+    Raises:
+        WireError: The report tells of none, of one not asked for, or of another.
+    """
+    planned, told = guarantee_of(plan, action.visited), report.guarantee
+    if planned is None and told is None:
+        return
+    if (
+        planned is None
+        or told is None
+        or told.delta != planned.delta
+        or (
+            # Two machines may differ in the last digits of what they compute.
+            not math.isclose(told.epsilon, planned.epsilon, rel_tol=1e-4)
+        )
+    ):
+        raise WireError(
+            f"site '{action.site_id}', visit {action.visit}: the report tells of differential "
+            f"privacy {_shown(told)}, the plan asks for {_shown(planned)}. Both sides must run the "
+            f"same release and the same plan."
         )
 
 
@@ -160,6 +188,12 @@ def verify_evaluation(
                 f"visit {earlier.visit}. Put the site's data back as it was; scores on other cases "
                 f"cannot be compared."
             )
+
+
+def _shown(guarantee: Guarantee | None) -> str:
+    if guarantee is None:
+        return "(none)"
+    return f"(epsilon {guarantee.epsilon:.6g} and delta {guarantee.delta:g})"
 
 
 def _contradiction(site_id: str, what: str) -> WireError:

@@ -17,6 +17,7 @@ from wardround.shared.messages import (
     CheckpointRef,
     ClassScore,
     EvaluationReport,
+    Guarantee,
     Metric,
     PartRef,
     Phase,
@@ -322,6 +323,7 @@ def _visit_report_json(report: VisitReport) -> dict[str, Any]:
         "metrics": {metric.value: value for metric, value in report.metrics.items()},
         "phase_seconds": {phase.value: value for phase, value in report.phase_seconds.items()},
         **_trail_json(report.trail),
+        **_guarantee_json(report.guarantee),
     }
 
 
@@ -333,6 +335,7 @@ def _visit_report(content: Any) -> VisitReport:
         metrics={Metric(name): value for name, value in content["metrics"].items()},
         phase_seconds={Phase(name): value for name, value in content["phase_seconds"].items()},
         trail=_trail(content),
+        guarantee=Guarantee(**content["guarantee"]) if "guarantee" in content else None,
     )
 
 
@@ -372,6 +375,11 @@ def _evaluation_report(content: Any) -> EvaluationReport:
 def _trail_json(anchor: Anchor | None) -> dict[str, list[Any]]:
     # Left out where there is none, as in every journal of release 0.2 and before.
     return {} if anchor is None else {"trail": [anchor.seq, anchor.digest]}
+
+
+def _guarantee_json(guarantee: Guarantee | None) -> dict[str, Any]:
+    # Left out where there is none, likewise.
+    return {} if guarantee is None else {"guarantee": asdict(guarantee)}
 
 
 def _trail(content: Any) -> Anchor | None:

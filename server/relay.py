@@ -322,6 +322,7 @@ class Relay:
         action = self._visit_due(site_id, visit_report.site_id, visit_report.visit, "VisitReport")
         self._visit_due(site_id, announced.site_id, announced.visit, "CheckpointUpload")
         acceptance.expect_suppressed(self.plan, site_id, visit_report.num_train)
+        acceptance.expect_guarantee(self.plan, action, visit_report)
         expected = acceptance.expected_parts(self.state, self.plan, action, announced)
         for part in announced.checkpoint.parts:
             if not self._store.has(part):

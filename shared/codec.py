@@ -21,6 +21,7 @@ from wardround.shared.messages import (
     ClassScore,
     EvaluationOrder,
     EvaluationReport,
+    Guarantee,
     Metric,
     PartRef,
     Phase,
@@ -149,6 +150,9 @@ def decode_visit_report(data: bytes) -> VisitReport:
         metrics=dict(metrics),
         phase_seconds=dict(seconds),
         trail=_anchor(record),
+        guarantee=Guarantee(epsilon=record.guarantee.epsilon, delta=record.guarantee.delta)
+        if record.HasField("guarantee")
+        else None,
     )
     rules.check(report)
     _same_spelling(report, data)
@@ -334,6 +338,9 @@ def _visit_report_record(report: VisitReport) -> report_pb2.VisitReport:
             if phase in report.phase_seconds
         ],
         trail=None if report.trail is None else _anchor_record(report.trail),
+        guarantee=None
+        if report.guarantee is None
+        else report_pb2.Guarantee(epsilon=report.guarantee.epsilon, delta=report.guarantee.delta),
     )
 
 

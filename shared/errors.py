@@ -102,6 +102,14 @@ class NotPermitted(WardroundError):
     exit_status = 13
 
 
+class NotApproved(NotPermitted):
+    """The site's staff did not approve the plan, or no longer do."""
+
+
+class BudgetSpent(NotPermitted):
+    """It would exceed the site's privacy budget."""
+
+
 class AuditFailed(WardroundError):
     """What was trained copies the site's cases, or too few cases are there to tell."""
 

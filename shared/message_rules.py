@@ -49,6 +49,7 @@ MAX_LINES = 2**48  # of an audit trail
 MAX_LOSS = 1e9  # a loss beyond it has diverged
 MAX_DISTANCE_MM = 1e5  # no organ and no picture is longer
 MAX_SECONDS = 1e9
+MAX_EPSILON = 1000.0
 _FIXED_PARTS = ("segmenter", "denoiser", "method")
 _SITE = r"[a-z][a-z0-9-]{0,31}"
 SITE_ID = re.compile(_SITE)
@@ -131,6 +132,9 @@ def _check_visit_report(report: VisitReport) -> None:
         _number(f"seconds of {phase.value}", seconds, 0, MAX_SECONDS)
     if report.trail is not None:
         _check_anchor(report.trail)
+    if report.guarantee is not None:
+        _number("guarantee.epsilon", report.guarantee.epsilon, 0, MAX_EPSILON)
+        _number("guarantee.delta", report.guarantee.delta, 0, 1)
 
 
 def _range(metric: Metric) -> tuple[float, float]:

@@ -128,6 +128,14 @@ class CheckpointUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guarantee:
+    """(epsilon, delta) differential privacy of a prompt, for one case more or less."""
+
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitReport:
     """Site to coordinator: what a visit did, in numbers."""
 
@@ -137,6 +145,7 @@ class VisitReport:
     metrics: Mapping[Metric, float]
     phase_seconds: Mapping[Phase, float]
     trail: Anchor | None = None  # the egress guard puts it in
+    guarantee: Guarantee | None = None  # likewise; None: the prompt has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

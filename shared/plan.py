@@ -20,6 +20,7 @@ from wardround.shared.errors import PlanError
 from wardround.shared.plan_audit import Audit
 from wardround.shared.plan_method import Method
 from wardround.shared.plan_override import apply_override
+from wardround.shared.plan_privacy import Privacy
 from wardround.shared.plan_release import Release
 from wardround.shared.plan_section import Count, Rate, Section
 
@@ -251,6 +252,7 @@ class StudyPlan(Section):
     compute: Compute = Compute()
     audit: Audit = Audit()
     release: Release = Release()
+    privacy: Privacy = Privacy()
     absence: Absence = Absence()
     simulation: Simulation = Simulation()
 
@@ -268,6 +270,8 @@ class StudyPlan(Section):
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
+        if self.privacy.dp:
+            self._privacy_holds()
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width
         image_bytes = self.task.channels * prod(self.task.working_size)
         images = self.release.prompt_images or max(1, 1024 / image_bytes)  # or the default
@@ -283,6 +287,14 @@ class StudyPlan(Section):
                 f"denoiser.channels must be multiples of 16, got {list(self.denoiser.channels)}"
             )
         return self
+
+    def _privacy_holds(self) -> None:
+        if self.denoiser.mode != "frozen":
+            raise ValueError(
+                f"privacy.dp needs denoiser.mode = 'frozen', got '{self.denoiser.mode}': a "
+                f"denoiser that trains on would leave without the guarantee that its prompt has"
+            )
+        self.privacy.spending(self.denoiser.steps)
 
     def canonical(self) -> bytes:
         """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks."""

@@ -6,6 +6,10 @@ from pydantic import Field
 
 from wardround.shared.plan_section import Count, Section, Weight
 
+DRAWS_PAIRS = ("diffusion-replay", "smd")  # methods with a denoiser, and a prompt for each site
+# Methods that run in a simulation alone.
+KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
+
 
 class Method(Section):
     """The continual-learning method and its settings; settings of other methods are left alone."""

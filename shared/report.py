@@ -11,29 +11,31 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from wardround.shared import continual_metrics, report_audit
 from wardround.shared.errors import JournalError
+from wardround.shared.formal_dp import note_of, promise_of
 from wardround.shared.messages import EvaluationReport, VisitReport
 from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import KEEPS_REAL_CASES
+from wardround.shared.report_surface import (
+    Dice,
+    Finite,
+    Length,
+    Part,
+    SurfaceCell,
+    Whole,
+    clip,
+    surface_of,
+)
 
 SCHEMA_ID = "https://wardround.example/report.schema.json"
-KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _FIRST_VERSION = b'"schema_version": 1,'
 
-Dice = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Length = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Whole = Annotated[int, Field(ge=0)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Summary(_Part):
+class Summary(Part):
     """The figures of `wardround.shared.continual_metrics`; null where not defined."""
 
     average: Finite | None = Field(description="mean Dice over all sites after the last visit")
@@ -47,7 +49,7 @@ class Summary(_Part):
     )
 
 
-class Curves(_Part):
+class Curves(Part):
     """One value per visit, the starting model first; null where not defined."""
 
     average: tuple[Finite | None, ...] = Field(description="over all sites")
@@ -56,47 +58,33 @@ class Curves(_Part):
     generalizability: tuple[Finite | None, ...] = Field(description="over the sites still ahead")
 
 
-class ClassSurface(_Part):
-    """One class in one cell of the matrix."""
-
-    name: str
-    dice: Dice
-    hd95_mm: Length | None = Field(description="null where no case has both masks")
-    asd_mm: Length | None
-    num_undefined: Whole | None = Field(description="cases with an empty mask; null: suppressed")
-
-
-class SurfaceCell(_Part):
-    """Surface distances of one cell of the matrix, means over the classes where defined."""
-
-    visit: Whole = Field(description="0 is the starting model")
-    site: str
-    num_cases: Whole | None = Field(description="null where suppressed")
-    hd95_mm: Length | None = Field(
-        description="95th percentile Hausdorff distance, millimetres (pixels for PNG images)"
-    )
-    asd_mm: Length | None = Field(description="average symmetric surface distance, likewise")
-    num_undefined: Whole | None = Field(description="over all classes; null: one is suppressed")
-    classes: tuple[ClassSurface, ...]
-
-
-class Audit(_Part):
+class Audit(Part):
     """Whether generated images copy training images."""
 
     copies_found: Whole | None = Field(description="over all visits; null where no audit tells")
     note: str
 
 
-class VisitNumbers(_Part):
+class FormalDp(Part):
+    """Differential privacy of the prompt that a visit made, for one case more or less."""
+
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class VisitNumbers(Part):
     """What a visit reported about itself."""
 
     visit: Annotated[int, Field(ge=1)]
     site: str
     num_train: Whole | None = Field(description="training cases; null where suppressed")
     metrics: dict[str, Finite]
+    formal_dp: FormalDp | None = Field(
+        None, description="of the visit's prompt; null where it has no such guarantee"
+    )
 
 
-class VisitTiming(_Part):
+class VisitTiming(Part):
     """Where the time of one visit went."""
 
     visit: Annotated[int, Field(ge=1)]
@@ -105,7 +93,7 @@ class VisitTiming(_Part):
     seconds: Length
 
 
-class Timing(_Part):
+class Timing(Part):
     """Seconds per visit and phase; the one part in which two equal runs differ."""
 
     visits: tuple[VisitTiming, ...]
@@ -115,7 +103,7 @@ class Timing(_Part):
     )
 
 
-class Traffic(_Part):
+class Traffic(Part):
     """Bytes between coordinator and site in one visit."""
 
     visit: Annotated[int, Field(ge=1)]
@@ -124,22 +112,26 @@ class Traffic(_Part):
     from_site: Whole
 
 
-class CheckpointDigest(_Part):
+class CheckpointDigest(Part):
     """The checkpoint that a visit left behind; visit 0 is the starting model."""
 
     visit: Whole
     digest: Digest
 
 
-class Privacy(_Part):
+class Privacy(Part):
     """What the study promises, and what it does not."""
 
-    formal_dp: Literal["no"] = Field(description="no differential privacy guarantee is given")
+    formal_dp: str = Field(
+        pattern="^(no|yes)",
+        description="no, or yes with epsilon, delta and what they hold for; see "
+        "visits[].formal_dp for each visit",
+    )
     keeps_real_cases: bool = Field(description="the method hands real cases on: simulation only")
     note: str
 
 
-class LeftOut(_Part):
+class LeftOut(Part):
     """A site that makes no visit, or is asked for nothing any more."""
 
     site: str
@@ -149,7 +141,7 @@ class LeftOut(_Part):
     by: str | None = Field(description="the operator; null for the plan's absence policy")
 
 
-class Report(_Part):
+class Report(Part):
     """The results of one study."""
 
     schema_version: Literal[2] = 2
@@ -231,7 +223,7 @@ def build(facts: Facts) -> Report:
     cells = {(e.visit, e.site_id): e for e in facts.evaluations}
     rows = [
         tuple(
-            _clip(cells[visit, site].dice) if (visit, site) in cells else None
+            clip(cells[visit, site].dice) if (visit, site) in cells else None
             for site in facts.sites
         )
         for visit in range(facts.num_rows)
@@ -258,7 +250,7 @@ def build(facts: Facts) -> Report:
         summary=Summary(**asdict(continual_metrics.summarise(rows))),
         curves=Curves(**asdict(continual_metrics.curves(rows))),
         surface=tuple(
-            _surface(cells[visit, site])
+            surface_of(cells[visit, site])
             for visit in range(len(rows))
             for site in facts.sites
             if (visit, site) in cells
@@ -277,7 +269,9 @@ def build(facts: Facts) -> Report:
             for visit, digest in sorted(facts.checkpoints.items())
         ),
         plan=json.loads(facts.plan.canonical()),
-        privacy=Privacy(formal_dp="no", keeps_real_cases=keeps, note=_privacy_note(keeps)),
+        privacy=Privacy(
+            formal_dp=promise_of(facts.plan), keeps_real_cases=keeps, note=note_of(facts.plan)
+        ),
     )
 
 
@@ -324,43 +318,13 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
 
 
-def _clip(dice: float) -> float:
-    # A mean of ones may come out as 1 + 2e-16.
-    return min(max(dice, 0.0), 1.0)
-
-
-def _surface(cell: EvaluationReport) -> SurfaceCell:
-    return SurfaceCell(
-        visit=cell.visit,
-        site=cell.site_id,
-        num_cases=cell.num_cases,
-        hd95_mm=_mean([score.hd95_mm for score in cell.classes]),
-        asd_mm=_mean([score.asd_mm for score in cell.classes]),
-        num_undefined=continual_metrics.total(score.num_undefined for score in cell.classes),
-        classes=tuple(
-            ClassSurface(
-                name=score.class_name,
-                dice=_clip(score.dice),
-                hd95_mm=score.hd95_mm,
-                asd_mm=score.asd_mm,
-                num_undefined=score.num_undefined,
-            )
-            for score in cell.classes
-        ),
-    )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return sum(defined) / len(defined) if defined else None
-
-
 def _numbers(report: VisitReport) -> VisitNumbers:
     return VisitNumbers(
         visit=report.visit,
         site=report.site_id,
         num_train=report.num_train,
         metrics={metric.value: value for metric, value in report.metrics.items()},
+        formal_dp=FormalDp(**asdict(report.guarantee)) if report.guarantee else None,
     )
 
 
@@ -383,16 +347,4 @@ def _traffic(facts: Facts) -> tuple[Traffic, ...]:
         Traffic(visit=visit, site=site_of[visit], to_site=to_site, from_site=from_site)
         for visit, (to_site, from_site) in sorted(facts.traffic.items())
         if visit in site_of
-    )
-
-
-def _privacy_note(keeps_real_cases: bool) -> str:
-    if keeps_real_cases:
-        return (
-            "This method trains a site on other sites' real cases. It breaks the rule that images "
-            "never leave their hospital and exists for comparison in simulation alone."
-        )
-    return (
-        "No image left its site; model weights and prompts did. No formal privacy guarantee is "
-        "given; what the memorisation audit of each visit found is under `audit`."
     )

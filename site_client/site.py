@@ -18,6 +18,7 @@ from wardround.shared.checkpoint import (
     verify_header,
     verify_parts,
 )
+from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.link import CoordinatorLink
 from wardround.shared.messages import (
@@ -46,6 +47,7 @@ from wardround.site_client.privacy.image_search import ImageSearch
 from wardround.site_client.privacy.inspection import Inspection
 from wardround.site_client.privacy.memorisation import Limits
 from wardround.site_client.privacy.policy import SitePolicy
+from wardround.site_client.privacy.secret_stream import secret_in
 from wardround.site_client.visit import Visit
 
 PROGRESS_LINES = 50
@@ -86,6 +88,7 @@ class Site:
             may_release_untold=policy.may_release_untold(plan),
         )
         self.trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
+        self.workspace = workspace
         self.guard = EgressGuard(
             plan, manifest, site_id=data.site_id, trail=self.trail, policy=policy
         )
@@ -114,6 +117,7 @@ class Site:
             ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
         )
         self._prepare_torch()
+        is_private = guarantee_of(self.plan, message.visited) is not None
         visit = Visit(
             order=message,
             plan=self.plan,
@@ -124,6 +128,7 @@ class Site:
             limits=self._limits,
             note=lambda inspection, made: self._note(message, inspection, made),
             watch=watch,
+            secret=secret_in(self.workspace) if is_private else None,
         )
         parts = visit.run()
         watch(Phase.RELEASE, 0, 0)

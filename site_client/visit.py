@@ -6,7 +6,6 @@ remember cases, score the result, release it through the egress guard, commit. E
 function of its inputs, kept in the memo, so that a visit cut anywhere ends in the same bytes.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from wardround.shared import seeds
 from wardround.shared.checkpoint import LABELLER, PROMPT
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
+from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
 from wardround.site_client.learning.diffusion import (
@@ -45,8 +45,9 @@ from wardround.site_client.learning.weights import (
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
-from wardround.site_client.privacy.inspection import Inspection, first_to_pass
-from wardround.site_client.privacy.memorisation import Findings, Limits, can_tell, look_into
+from wardround.site_client.privacy.inspection import Inspection
+from wardround.site_client.privacy.memorisation import Limits
+from wardround.site_client.private_phase import PrivatePhase
 from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
@@ -55,10 +56,10 @@ _STATE = "method/"  # before the names of what a method remembers, in the memo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Denoised:
-    """What training the denoiser gave: checkpoint parts, the loss, and what it took."""
+    """What training the denoiser gave: checkpoint parts, the loss if it may leave, the time."""
 
     parts: dict[str, bytes]
-    loss: float
+    loss: float | None
     seconds: float
 
 
@@ -76,6 +77,7 @@ class Visit:
         limits: What the memorisation audit lets pass.
         note: Told of each denoiser that was audited, with its parts.
         watch: Called with (phase, step, steps).
+        secret: The site's, where the prompt is to have a differential privacy guarantee.
     """
 
     order: VisitOrder
@@ -87,6 +89,7 @@ class Visit:
     limits: Limits
     note: Callable[[Inspection, Mapping[str, bytes]], None]
     watch: Watch
+    secret: bytes | None = None
     metrics: dict[Metric, float] = field(default_factory=dict)
     seconds: dict[Phase, float] = field(default_factory=dict)
     saved_seconds: float = 0.0
@@ -165,7 +168,7 @@ class Visit:
             trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
         # What the denoiser took longer than the segmenter, so that phases add up to the visit.
         self.seconds[Phase.DENOISER] = max(0.0, trained.seconds - self.seconds[Phase.SEGMENTER])
-        self.metrics[Metric.DENOISER_LOSS] = trained.loss
+        self._report_loss(trained)
         return parts | trained.parts
 
     def _train_segmenter(
@@ -280,27 +283,25 @@ class Visit:
 
         def candidates() -> Iterator[Mapping[str, bytes]]:
             yield parts
-            for attempt in range(1, self.plan.audit.retries + 1):
+            # Another prompt under differential privacy would have to be paid for from the budget.
+            retries = self.plan.audit.retries if self.secret is None else 0
+            for attempt in range(1, retries + 1):
                 trained = self._train_denoiser(remembered, attempt, lambda _step, _steps: None)
-                self.metrics[Metric.DENOISER_LOSS] = trained.loss
+                self._report_loss(trained)
                 yield {**parts, **trained.parts}
 
-        def looked(candidate: Mapping[str, bytes]) -> Findings | None:
-            if not can_tell(self.data):
-                return None
-            made = {name: hashlib.sha256(data).hexdigest() for name, data in candidate.items()}
-            key = self._key("audit", parts=made, sections=self._sections("task", "audit"))
-
-            def found() -> Result:
-                stream, site_id = self._stream("audit"), self.order.site_id
-                findings = look_into(candidate, site_id, self.data, self.plan, stream)
-                return Result(tensors={}, numbers=findings.numbers())
-
-            return Findings.of_numbers(self._recall(key, found).numbers)
-
-        passed, inspection = first_to_pass(candidates(), looked, self.limits, self.note)
-        self.metrics |= inspection.metrics()
+        phase = AuditPhase(plan=self.plan, data=self.data, limits=self.limits, note=self.note)
+        key = self._key("audit", samples=self.plan.audit.samples)
+        passed, inspection = phase.run(
+            candidates(), key=key, recall=self._recall, stream=lambda: self._stream("audit")
+        )
+        if self.secret is None:  # else they are numbers about the cases, made without noise
+            self.metrics |= inspection.metrics()
         return passed
+
+    def _report_loss(self, trained: _Denoised) -> None:
+        if trained.loss is not None:
+            self.metrics[Metric.DENOISER_LOSS] = trained.loss
 
     def _train_denoiser(
         self, remembered: list[Remembered], attempt: int, watch: Callable[[int, int], None]
@@ -313,16 +314,14 @@ class Visit:
         torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
         denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
         fill_network(denoiser, self.parent["denoiser"])
-
         again = (str(attempt),) if attempt else ()
         plan = with_fewer_steps(self.plan, attempt)
+        earlier = [site.prompt_PW for site in remembered]
+        start = new_prompt(plan.denoiser, earlier, self._stream("prompt", *again))
+        prompts = [PROMPT + site for site in self.order.visited]
+        key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
 
         def trained() -> Result:
-            start = new_prompt(
-                plan.denoiser,
-                [site.prompt_PW for site in remembered],
-                self._stream("prompt", *again),
-            )
             student, prompt_PW, loss = train_denoiser(
                 denoiser,
                 start,
@@ -335,9 +334,11 @@ class Visit:
             tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
             return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
 
-        prompts = [PROMPT + site for site in self.order.visited]
-        key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
-        result = self.memo.recall(key, trained)
+        if self.secret is None:
+            result = self.memo.recall(key, trained)
+        else:
+            phase = PrivatePhase(plan=self.plan, data=self.data, secret=self.secret, memo=self.memo)
+            result = phase.run(denoiser, start, key=key, watch=watch)
         weights = {
             name.removeprefix("denoiser."): tensor
             for name, tensor in result.tensors.items()
@@ -345,10 +346,10 @@ class Visit:
         }
         return _Denoised(
             parts={
-                "denoiser": pack(weights),
+                "denoiser": pack(weights) if weights else self.parent["denoiser"],
                 PROMPT + self.order.site_id: pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
             },
-            loss=result.numbers["loss"],
+            loss=result.numbers.get("loss"),
             seconds=time.perf_counter() - start_s + result.saved_seconds,
         )
 

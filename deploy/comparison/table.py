@@ -6,7 +6,8 @@ from statistics import fmean, stdev
 
 from wardround.deploy.comparison.paired import Paired, paired
 from wardround.deploy.comparison.request import Request, Study
-from wardround.shared.report import KEEPS_REAL_CASES, Report
+from wardround.shared.plan_method import KEEPS_REAL_CASES
+from wardround.shared.report import Report
 
 FIGURES = ("average", "bwt", "fwt", "forgetting", "unseen", "memorizability")
 REFERENCE = "joint"

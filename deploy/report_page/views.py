@@ -9,7 +9,8 @@ from wardround.deploy.number_text import NONE, number
 from wardround.deploy.report_page import charts
 from wardround.deploy.report_page.pictures import Pictures
 from wardround.shared.messages import Phase
-from wardround.shared.report import Report, SurfaceCell
+from wardround.shared.report import Report
+from wardround.shared.report_surface import SurfaceCell
 
 _MEANINGS = (
     ("average", "Average", "Mean Dice over all sites after the last visit: how good the model is."),

@@ -141,7 +141,7 @@ def train_denoiser(
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _warm_then_fall(step, steps)
+        optimiser, lambda step: warm_then_fall(step, steps)
     )
     average = _Average(student, prompt, config.ema_decay)
     batches = _Batches(own, () if frozen else earlier, plan, generator)
@@ -175,6 +175,39 @@ def with_fewer_steps(plan: StudyPlan, halvings: int) -> StudyPlan:
     return plan.model_copy(update={"denoiser": config.model_copy(update=fewer)})
 
 
+def sample_errors(
+    denoiser: nn.Module,
+    pairs_BCX: Tensor,
+    prompts_BPW: Tensor,
+    *,
+    plan: StudyPlan,
+    schedule: DDIMScheduler,
+    generator: torch.Generator,
+    target: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the weighted squared error of each sample's predicted pair, (B,).
+
+    Args:
+        denoiser: Predicts the clean pairs.
+        pairs_BCX: Joined image-label pairs.
+        prompts_BPW: The prompt of each.
+        plan: Length of the noise schedule, precision.
+        schedule: The noise schedule.
+        generator: The stream of noise and time steps.
+        target: Given noisy pairs and time steps, returns what is to be predicted; else the pairs.
+    """
+    noise = torch.randn(pairs_BCX.shape, generator=generator)
+    t_B = torch.randint(plan.denoiser.timesteps, (len(pairs_BCX),), generator=generator)
+    noisy_BCX = schedule.add_noise(pairs_BCX, noise, t_B)
+    target_BCX = pairs_BCX if target is None else target(noisy_BCX, t_B)
+    with precision_of(plan):
+        predicted_BCX = denoiser(noisy_BCX, t_B, prompts_BPW)
+    weight_B = (1 / (1 - schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
+    error_B = (predicted_BCX.float() - target_BCX).pow(2).flatten(1).mean(1)
+    errors_B: Tensor = weight_B * error_B
+    return errors_B
+
+
 class _Batches:
     """Draw noisy batches: the site's own samples, half of them generated ones of earlier sites."""
 
@@ -187,22 +220,27 @@ class _Batches:
     def loss(self, student: Denoiser, teacher: Denoiser | None, prompt_PW: Tensor) -> Tensor:
         """Return the weighted squared error of the predicted pairs over one batch."""
         pairs_BCX, prompts_BPW, generated_B = self._draw(prompt_PW)
-        noise = torch.randn(pairs_BCX.shape, generator=self.generator)
-        t_B = torch.randint(
-            self.plan.denoiser.timesteps, (len(pairs_BCX),), generator=self.generator
+
+        def taught(noisy_BCX: Tensor, t_B: Tensor) -> Tensor:
+            target_BCX = pairs_BCX.clone()
+            if teacher is not None and bool(generated_B.any()):
+                with torch.no_grad(), precision_of(self.plan):
+                    said = teacher(
+                        noisy_BCX[generated_B], t_B[generated_B], prompts_BPW[generated_B]
+                    )
+                target_BCX[generated_B] = said.float()
+            return target_BCX
+
+        errors_B = sample_errors(
+            student,
+            pairs_BCX,
+            prompts_BPW,
+            plan=self.plan,
+            schedule=self.schedule,
+            generator=self.generator,
+            target=taught,
         )
-        noisy = self.schedule.add_noise(pairs_BCX, noise, t_B)
-        target = pairs_BCX.clone()
-        if teacher is not None and bool(generated_B.any()):
-            with torch.no_grad(), precision_of(self.plan):
-                taught = teacher(noisy[generated_B], t_B[generated_B], prompts_BPW[generated_B])
-            target[generated_B] = taught.float()
-        with precision_of(self.plan):
-            predicted = student(noisy, t_B, prompts_BPW)
-        weight_B = (1 / (1 - self.schedule.alphas_cumprod[t_B])).clamp(max=MAX_WEIGHT)
-        error_B = (predicted.float() - target).pow(2).flatten(1).mean(1)
-        loss: Tensor = (weight_B * error_B).mean()
-        return loss
+        return errors_B.mean()
 
     def _draw(self, prompt_PW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size, sample_size = self.plan.denoiser.batch_size, self.plan.task.sample_size
@@ -231,13 +269,19 @@ class _Average:
     @torch.no_grad()
     def update(self, denoiser: Denoiser, prompt: Tensor) -> None:
         self.updates += 1
-        step = 1 - min(self.decay, self.updates / (self.updates + 10))
+        step = averaging_step(self.decay, self.updates)
         for kept, current in zip(self.denoiser.parameters(), denoiser.parameters(), strict=True):
             kept.lerp_(current, step)
         self.prompt_PW.lerp_(prompt, step)
 
 
-def _warm_then_fall(step: int, steps: int) -> float:
+def averaging_step(decay: float, updates: int) -> float:
+    """Return how far a running average moves towards the value of its `updates`-th update."""
+    return 1 - min(decay, updates / (updates + 10))
+
+
+def warm_then_fall(step: int, steps: int) -> float:
+    """Return the share of the learning rate at `step` of `steps`, from 0."""
     warm = max(1, steps // 20)
     return min(1.0, (step + 1) / warm) * max(
         0.05, 1 - max(0, step - steps // 2) / max(1, steps - steps // 2)

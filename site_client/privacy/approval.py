@@ -4,7 +4,7 @@ An approval and its end are lines of the site's audit trail, so they are signed 
 dated, and in one order with everything that left under them.
 """
 
-from wardround.shared.errors import NotPermitted
+from wardround.shared.errors import NotApproved, NotPermitted
 from wardround.shared.identity import Role, uri_of
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import Trail
@@ -35,7 +35,7 @@ def revoke(trail: Trail, plan: StudyPlan, by: str) -> None:
         by: Who.
 
     Raises:
-        NotPermitted: It is not approved.
+        NotApproved: It is not approved.
     """
     expect_approved(trail, plan)
     trail.append(
@@ -64,11 +64,11 @@ def expect_approved(trail: Trail, plan: StudyPlan) -> None:
     """Check that a plan is approved here.
 
     Raises:
-        NotPermitted: It is not, or no longer.
+        NotApproved: It is not, or no longer.
     """
     if approver(trail, plan) is None:
         site_id = trail.holder.removeprefix(uri_of(Role.SITE, ""))
-        raise NotPermitted(
+        raise NotApproved(
             f"plan {plan.digest()} of study '{plan.study_id}' is not approved at site '{site_id}'. "
             f"Its staff read it (wardround plan show STUDY.toml), then approve it: wardround plan "
             f"approve STUDY.toml --site {site_id} --workspace DIR --by NAME."

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import LABELLER, Manifest
-from wardround.shared.errors import EgressRefused, TrailError, WardroundError
+from wardround.shared.checkpoint import LABELLER, PROMPT, Manifest
+from wardround.shared.errors import EgressRefused, NotPermitted, TrailError, WardroundError
+from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.messages import (
     Anchor,
     CheckpointUpload,
@@ -29,6 +30,7 @@ from wardround.shared.tensor_check import verify_part
 from wardround.shared.trail import Trail
 from wardround.shared.trail_lines import Fact, LineKind
 from wardround.site_client.privacy import rounding
+from wardround.site_client.privacy.ledger import Ledger
 from wardround.site_client.privacy.policy import SitePolicy
 
 MESSAGE_BUDGET_BYTES = 2**20  # of all reports and progress of one order
@@ -73,6 +75,7 @@ class EgressGuard:
         self._site_id = site_id
         self._trail = trail
         self._policy = policy
+        self._ledger = Ledger(trail, policy)
         self._order: VisitOrder | EvaluationOrder | None = None
         self._last_visit: VisitOrder | None = None
         self._released: dict[str, PartRef] = {}
@@ -92,12 +95,18 @@ class EgressGuard:
 
         Raises:
             EgressRefused: The order is for another site or another plan than the approved one.
+            NotPermitted: The site's privacy budget does not allow the visit.
         """
         what = "visit" if isinstance(order, VisitOrder) else "evaluation"
         try:
             self._expect_approved(order)
-        except EgressRefused as error:
-            self._record(LineKind.REFUSED, {"what": f"{what} order", "why": type(error).__name__})
+            if isinstance(order, VisitOrder):
+                self._ledger.expect_room(self._plan, order)
+        except (EgressRefused, NotPermitted) as error:
+            why = type(error).__name__
+            self._record(
+                LineKind.REFUSED, {"visit": order.visit, "what": f"{what} order", "why": why}
+            )
             raise
         given = order.parent if isinstance(order, VisitOrder) else order.checkpoint
         if isinstance(order, VisitOrder) and order != self._last_visit:
@@ -214,7 +223,8 @@ class EgressGuard:
             case VisitReport():
                 asked = self._visit_order()
                 rounded = rounding.rounded_visit(message, asked, self._plan, self._smallest_count)
-                return replace(rounded, trail=self._trail.head())
+                guarantee = guarantee_of(self._plan, asked.visited)
+                return replace(rounded, trail=self._trail.head(), guarantee=guarantee)
             case EvaluationReport():
                 self._expect_ordered(message)
                 scored = rounding.rounded_evaluation(message, self._smallest_count)
@@ -264,6 +274,8 @@ class EgressGuard:
         verify_part(part, data, expected[name])
         if self._content_check is not None:
             self._content_check(name, data)
+        if name == PROMPT + self._site_id:
+            self._ledger.charge(self._plan, self._visit_order(), part.digest)
         return part
 
     def _expect_ordered(self, report: EvaluationReport) -> None:

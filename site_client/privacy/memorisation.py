@@ -109,11 +109,7 @@ def can_tell(data: SiteData) -> bool:
 
 
 def look_into(
-    parts: Mapping[str, bytes],
-    site_id: str,
-    data: SiteData,
-    plan: StudyPlan,
-    generator: torch.Generator,
+    parts: Mapping[str, bytes], data: SiteData, plan: StudyPlan, generator: torch.Generator
 ) -> Findings:
     """Look at the parts of a checkpoint that is about to leave; the arguments are as for `look`."""
     denoiser = build_denoiser(plan.task, plan.denoiser, seed=0)
@@ -121,7 +117,7 @@ def look_into(
     segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
     return look(
         denoiser,
-        unpack(parts[PROMPT + site_id])[PROMPT_TENSOR],
+        unpack(parts[PROMPT + data.site_id])[PROMPT_TENSOR],
         fill_network(segmenter, parts["segmenter"]),
         data=data,
         plan=plan,

@@ -46,6 +46,11 @@ class SitePolicy(BaseModel):
         description="as-planned: where this site has too few cases for the memorisation audit to "
         "tell, do as the plan's `audit.few_cases` says; refuse: release no denoiser then",
     )
+    epsilon_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="most epsilon that this site's prompts may add up to; a visit without formal "
+        "DP is then refused",
+    )
     network: Literal["coordinator-only", "open"] = Field(
         "coordinator-only",
         description="coordinator-only: do not start where anything else can be reached; open: the "
@@ -78,6 +83,11 @@ class SitePolicy(BaseModel):
     def may_release_untold(self, plan: StudyPlan) -> bool:
         """Return whether a denoiser may leave that too few cases are there to judge."""
         return self.few_cases != "refuse" and plan.audit.few_cases == "release"
+
+    def most_epsilon(self, plan: StudyPlan) -> float:
+        """Return what the prompts of this site may add up to."""
+        own, planned = self.epsilon_budget, plan.privacy.epsilon_budget
+        return planned if own is None else min(own, planned)
 
     def expect_enough_cases(self, site_id: str, num_cases: int) -> None:
         """Check that the site has as many cases as its policy demands.

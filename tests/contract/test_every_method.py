@@ -18,7 +18,8 @@ from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import verified
-from wardround.shared.report import KEEPS_REAL_CASES, Report, without_timing
+from wardround.shared.plan_method import DRAWS_PAIRS, KEEPS_REAL_CASES
+from wardround.shared.report import Report, without_timing
 from wardround.site_client.learning.genesis import make_genesis, untrained_segmenter
 from wardround.site_client.learning.methods import METHODS
 from wardround.site_client.learning.methods.method import ReplaySource
@@ -179,6 +180,8 @@ def test_table_plan_and_report_know_the_same_methods() -> None:
     assert all(name == method.name for name, method in METHODS.items())
     keeping = [name for name, method in METHODS.items() if method.keeps_real_cases]
     assert sorted(keeping) == sorted(KEEPS_REAL_CASES)
+    drawing = [name for name, m in METHODS.items() if m.replay is ReplaySource.GENERATED]
+    assert sorted(drawing) == sorted(DRAWS_PAIRS)
     assert [name for name, method in METHODS.items() if method.is_per_site] == [plans.PER_SITE]
 
 

@@ -18,6 +18,7 @@ from wardround.shared.messages import (
     ClassScore,
     EvaluationOrder,
     EvaluationReport,
+    Guarantee,
     Metric,
     PartRef,
     Phase,
@@ -84,6 +85,14 @@ MESSAGES = {
         phase_seconds={},
         trail=Anchor(seq=2**40, digest="d" * 64),
     ),
+    "visit_report_guaranteed": VisitReport(
+        visit=2,
+        site_id="bmc",
+        num_train=30,
+        metrics={},
+        phase_seconds={},
+        guarantee=Guarantee(epsilon=3.999, delta=1e-5),
+    ),
     "evaluation_report_anchored": EvaluationReport(
         visit=0,
         site_id="bmc",
@@ -124,7 +133,7 @@ def test_golden_bytes_are_read_and_written_as_ever(golden, name):
     message = MESSAGES[name]
     data = (golden / f"{name}.binpb").read_bytes()
     kind = name
-    for variant in ("_suppressed", "_labelled", "_anchored"):
+    for variant in ("_suppressed", "_labelled", "_anchored", "_guaranteed"):
         kind = kind.removesuffix(variant)
     assert getattr(codec, f"decode_{kind}")(data) == message
     assert codec.encode(message) == data

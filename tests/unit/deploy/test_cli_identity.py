@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.deploy import cli, cli_options
+from wardround.deploy import cli, cli_options, network_probe
 from wardround.shared.identity import fingerprint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -91,6 +91,30 @@ def test_each_step_says_the_next_one(ok: Callable[..., str]) -> None:
 def test_doctor_finds_sound_credentials_sound(ok: Callable[..., str]) -> None:
     assert ok("doctor", "site").startswith("site: sound. wardround://site/utrecht")
     assert json.loads(ok("doctor", "site", "--format", "json")) == []
+
+
+@pytest.mark.usefixtures("enrolled")
+def test_doctor_looks_what_a_sites_machine_can_reach(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(network_probe, "reached", lambda _policy: tuple(found))
+    (tmp_path / "work").mkdir()
+    status, out, _ = run("doctor", "site", "--workspace", "work")
+    assert (status, out.count("\n")) == (0, 1)
+
+    found.append("a route leads from 10.0.0.7 to other networks")
+    status, out, err = run("doctor", "site", "--workspace", "work")
+    assert status == 13
+    assert "error: work/site.toml, network: expected nothing within reach but the coo" in out
+    assert "got a route leads from 10.0.0.7" in out
+    assert "would not start" in " ".join(err.split())
+    assert not (tmp_path / "work" / "audit").exists()
+
+    (tmp_path / "work" / "site.toml").write_text('network = "open"\n')
+    status, out, _ = run("doctor", "site", "--workspace", "work", "--format", "json")
+    (told,) = json.loads(out)
+    assert (status, told["field"], told["is_error"]) == (0, "network", False)
 
 
 @pytest.mark.usefixtures("enrolled")

@@ -290,6 +290,32 @@ class PhaseSeconds(_message.Message):
 Global___PhaseSeconds: _TypeAlias = PhaseSeconds  # noqa: Y015
 
 @_typing.final
+class Guarantee(_message.Message):
+    """Differential privacy of the prompt that a visit made, for one case more or less."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """Epsilon, above 0."""
+    delta: _builtins.float
+    """Delta, in (0, 1)."""
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        delta: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "epsilon", b"epsilon"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Guarantee: _TypeAlias = Guarantee  # noqa: Y015
+
+@_typing.final
 class VisitReport(_message.Message):
     """What a visit did, in numbers."""
 
@@ -301,6 +327,7 @@ class VisitReport(_message.Message):
     PHASE_SECONDS_FIELD_NUMBER: _builtins.int
     NUM_TRAIN_FIELD_NUMBER: _builtins.int
     TRAIL_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit, from 1."""
     site_id: _builtins.str
@@ -319,6 +346,10 @@ class VisitReport(_message.Message):
     def trail(self) -> _trail_pb2.Anchor:
         """Head of the site's audit trail when the report was released. Absent where the site keeps none."""
 
+    @_builtins.property
+    def guarantee(self) -> Global___Guarantee:
+        """Differential privacy of the prompt. Absent where it has no such guarantee; no other part of the checkpoint ever has one."""
+
     def __init__(
         self,
         *,
@@ -328,10 +359,11 @@ class VisitReport(_message.Message):
         phase_seconds: _abc.Iterable[Global___PhaseSeconds] | None = ...,
         num_train: _builtins.int | None = ...,
         trail: _trail_pb2.Anchor | None = ...,
+        guarantee: Global___Guarantee | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "num_train", b"num_train", "trail", b"trail"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "guarantee", b"guarantee", "num_train", b"num_train", "trail", b"trail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "metrics", b"metrics", "num_train", b"num_train", "phase_seconds", b"phase_seconds", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_train", b"_num_train", "guarantee", b"guarantee", "metrics", b"metrics", "num_train", b"num_train", "phase_seconds", b"phase_seconds", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__num_train: _TypeAlias = _typing.Literal["num_train"]  # noqa: Y015
     _WhichOneofArgType__num_train: _TypeAlias = _typing.Literal["_num_train", b"_num_train"]  # noqa: Y015

@@ -19,7 +19,7 @@ def test_a_site_without_a_policy_demands_nothing_but_a_closed_network(file):
 
 def test_every_key_is_read(file):
     file.write_text(
-        "min_cases = 20\nmin_count = 10\nbyte_budget = 1000\n"
+        "min_cases = 20\nmin_count = 10\nbyte_budget = 1000\nepsilon_budget = 2.5\n"
         'network = "open"\n'
         'max_copy_rate = 0.05\nmax_membership_auc = 0.75\nfew_cases = "refuse"\n'
         'probe_addresses = ["10.0.0.1:53", "[::1]:443"]\nprobe_names = ["example.org"]\n'
@@ -31,6 +31,7 @@ def test_every_key_is_read(file):
         max_copy_rate=0.05,
         max_membership_auc=0.75,
         few_cases="refuse",
+        epsilon_budget=2.5,
         network="open",
         probe_addresses=("10.0.0.1:53", "[::1]:443"),
         probe_names=("example.org",),
@@ -67,6 +68,8 @@ def test_the_stricter_of_plan_and_policy_holds(tiny_plan):
     assert SitePolicy(min_count=50).smallest_count(tiny_plan) == 50
     assert SitePolicy(byte_budget=10**12).most_bytes(tiny_plan) == release.byte_budget
     assert SitePolicy(byte_budget=7).most_bytes(tiny_plan) == 7
+    assert SitePolicy(epsilon_budget=100.0).most_epsilon(tiny_plan) == 8.0
+    assert SitePolicy(epsilon_budget=0.5).most_epsilon(tiny_plan) == 0.5
 
 
 def test_a_site_with_too_few_cases_takes_no_part():

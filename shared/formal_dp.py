@@ -1,0 +1,62 @@
+"""What a plan promises in differential privacy, and what not; said in one way everywhere.
+
+Protected is the case, one image with its label: with or without it, the prompt that leaves a site
+is drawn from nearly the same distribution. Only the prompt of a visit that finds a trained denoiser
+is made so. The first visit trains the denoiser itself, without such a guarantee; and a segmenter
+never has one, nor have a labeller, what a method remembers, and scores.
+"""
+
+from collections.abc import Sequence
+
+from wardround.shared import accountant
+from wardround.shared.messages import Guarantee
+from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import DRAWS_PAIRS, KEEPS_REAL_CASES
+
+NO = "no"
+_DIGITS = 6
+
+
+def guarantee_of(plan: StudyPlan, visited: Sequence[str]) -> Guarantee | None:
+    """Return the guarantee that the prompt of one visit has; None where it has none.
+
+    Args:
+        plan: The study plan.
+        visited: Sites visited before, in lineage order.
+    """
+    if not (plan.privacy.dp and plan.method.name in DRAWS_PAIRS and visited):
+        return None
+    delta = plan.privacy.delta
+    epsilon = accountant.epsilon_of([plan.privacy.spending(plan.denoiser.steps)], delta)
+    return Guarantee(epsilon=float(f"{epsilon:.{_DIGITS}g}"), delta=delta)
+
+
+def promise_of(plan: StudyPlan) -> str:
+    """Return "no", or "yes" with epsilon, delta and what they hold for."""
+    if not plan.privacy.dp:
+        return NO
+    if plan.method.name not in DRAWS_PAIRS:
+        return f"{NO} (the method '{plan.method.name}' has no prompt)"
+    privacy = plan.privacy
+    return (
+        f"yes (epsilon {privacy.epsilon:g}, delta {privacy.delta:g}) for the prompt of each visit "
+        f"but the first; no for the first visit, and for segmenter, labeller and scores of any"
+    )
+
+
+def note_of(plan: StudyPlan) -> str:
+    """Return in a sentence what left the sites of a study, and what that may tell."""
+    if plan.method.name in KEEPS_REAL_CASES:
+        return (
+            "This method trains a site on other sites' real cases. It breaks the rule that images "
+            "never leave their hospital and exists for comparison in simulation alone."
+        )
+    given = (
+        "Whoever holds the weights may still try to tell who was among the cases"
+        if guarantee_of(plan, plan.sites)
+        else "No formal privacy guarantee is given"
+    )
+    return (
+        f"No image left its site; model weights and prompts did. {given}. What the "
+        f"memorisation audit of each visit found is under `audit`."
+    )

@@ -1,0 +1,58 @@
+import pytest
+
+from wardround.shared import plan as plans
+from wardround.shared.errors import PlanError
+from wardround.shared.formal_dp import guarantee_of, note_of, promise_of
+
+
+@pytest.fixture
+def parse(tiny_plan):
+    """Return the tiny plan with `[privacy]` and a denoiser's mode."""
+
+    def made(mode: str = "frozen", method: str = "smd", **privacy: object) -> plans.StudyPlan:
+        content = tiny_plan.model_dump(mode="json")
+        content["denoiser"]["mode"] = mode
+        content["method"]["name"] = method
+        content["privacy"] |= {"dp": True, **privacy}
+        return plans.parse(content, origin="test")
+
+    return made
+
+
+def test_a_plan_gives_no_guarantee_unless_it_says_so(tiny_plan):
+    assert promise_of(tiny_plan) == "no"
+    assert guarantee_of(tiny_plan, ("ada",)) is None
+    assert "No formal privacy guarantee is given" in note_of(tiny_plan)
+
+
+def test_the_prompt_of_every_visit_but_the_first_has_the_guarantee(parse):
+    plan = parse(epsilon=3.0, delta=1e-6)
+    assert guarantee_of(plan, ()) is None
+    found = guarantee_of(plan, ("ada",))
+    assert found is not None
+    assert 2.9 < found.epsilon <= 3.0
+    assert found.delta == 1e-6
+    assert promise_of(plan).startswith("yes (epsilon 3, delta 1e-06) for the prompt of each visit")
+    assert "no for the first visit, and for segmenter" in promise_of(plan)
+    assert "No formal privacy guarantee" not in note_of(plan)
+
+
+def test_a_method_without_prompts_has_none(parse):
+    plan = parse(method="finetune")
+    assert guarantee_of(plan, ("ada",)) is None
+    assert promise_of(plan) == "no (the method 'finetune' has no prompt)"
+
+
+@pytest.mark.parametrize(
+    ("privacy", "mode", "why"),
+    [
+        ({}, "distill", r"needs denoiser\.mode = 'frozen'"),
+        ({"epsilon": 9.0}, "frozen", "is below privacy"),
+        ({"epsilon": 1e-9, "delta": 1e-12}, "frozen", "no noise"),
+        ({"delta": 0.5}, "frozen", "delta"),
+        ({"sampling_rate": 0.0}, "frozen", "sampling_rate"),
+    ],
+)
+def test_a_promise_that_could_not_be_kept_is_refused(parse, privacy, mode, why):
+    with pytest.raises(PlanError, match=why):
+        parse(mode, **privacy)
