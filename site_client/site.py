@@ -187,14 +187,16 @@ class Site:
 
     def _note(self, order: VisitOrder, inspection: Inspection, parts: Mapping[str, bytes]) -> None:
         """Write into the site's audit trail what the memorisation audit found in a denoiser."""
-        made = {
-            name: hashlib.sha256(parts[name]).hexdigest()
-            for name in ("denoiser", PROMPT + order.site_id)
-        }
-        facts = inspection.facts(self._limits)
+        prompt = PROMPT + order.site_id
+        made = {name: hashlib.sha256(parts[name]).hexdigest() for name in ("denoiser", prompt)}
         self.trail.append(
             LineKind.AUDITED,
-            {"visit": order.visit, "study": order.study_id, "parts": made, **facts},
+            {
+                "visit": order.visit,
+                "study": order.study_id,
+                **made,
+                **inspection.facts(self._limits),
+            },
         )
 
     @cached_property

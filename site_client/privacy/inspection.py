@@ -26,11 +26,9 @@ class Inspection:
         return {
             "verdict": self.verdict.value,
             "retrainings": self.retrainings,
-            "limits": {
-                "max_copy_rate": limits.max_copy_rate,
-                "max_membership_auc": limits.max_membership_auc,
-            },
-            "findings": {name: round(value, DIGITS) for name, value in found.items()},
+            "max_copy_rate": limits.max_copy_rate,
+            "max_membership_auc": limits.max_membership_auc,
+            **{name: round(value, DIGITS) for name, value in found.items()},
         }
 
     def metrics(self) -> dict[Metric, float]:
