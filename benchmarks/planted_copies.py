@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _trial(visits: list[VisitMade], number: int, steps: int, frozen: bool) -> bool:
-    """Return whether the audit lets this trial pass; `steps` of training on one case, 0 for none."""
+    """Return whether the audit lets this trial pass; 0 `steps` plant nothing."""
     start_s = time.process_time()
     visit, generator = visits[number % len(visits)], torch.Generator().manual_seed(number)
     denoiser, prompt_PW = visit.denoiser(), visit.prompt_PW
