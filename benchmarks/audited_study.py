@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from wardround.server.journal import read_events
 from wardround.server.state import fold
@@ -15,7 +15,7 @@ from wardround.shared import plan as plans
 from wardround.shared.checkpoint import PROMPT, verified
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import SiteData, load_site
-from wardround.site_client.learning.denoiser import Denoiser, build_denoiser
+from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
 
 
@@ -34,11 +34,11 @@ class VisitMade:
         """Return the site's own prompt."""
         return unpack(self.parts[PROMPT + self.site_id])[PROMPT_TENSOR]
 
-    def denoiser(self, *, parent: bool = False) -> Denoiser:
+    def denoiser(self, *, parent: bool = False) -> nn.Module:
         """Return the denoiser that left, or the one that arrived."""
-        denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
-        fill_network(denoiser, (self.parent if parent else self.parts)["denoiser"])
-        return denoiser
+        kind = find_method(self.plan.method.name).generator
+        denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
+        return fill_network(denoiser, (self.parent if parent else self.parts)["denoiser"])
 
 
 def visits_of(study: Path, data: Path) -> list[VisitMade]:

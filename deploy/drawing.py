@@ -20,9 +20,8 @@ from wardround.shared.messages import CheckpointRef
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
-from wardround.site_client.learning.denoiser import build_denoiser
-from wardround.site_client.learning.diffusion import draw_pairs
 from wardround.site_client.learning.inference import segment
+from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.metrics import score_case
 from wardround.site_client.learning.pool import Pool
 from wardround.site_client.learning.segmenter import build_segmenter
@@ -98,7 +97,8 @@ def _galleries(
 ) -> tuple[Gallery, ...]:
     if "denoiser" not in parts:
         return ()
-    denoiser = build_denoiser(plan.task, plan.denoiser, seed=0)
+    kind = find_method(plan.method.name).generator
+    denoiser = kind.build(plan.task, plan.denoiser, 0)
     fill_network(denoiser, parts["denoiser"])
     galleries = []
     for site_id in plan.sites:
@@ -106,7 +106,7 @@ def _galleries(
             continue
         generator = torch.Generator().manual_seed(seeds.derive(plan.seed, "gallery", site_id))
         prompt = unpack(parts[PROMPT + site_id])[PROMPT_TENSOR]
-        pairs = draw_pairs(denoiser, prompt, IN_A_ROW, plan=plan, generator=generator)
+        pairs = kind.draw(denoiser, prompt, IN_A_ROW, plan=plan, generator=generator)
         cases = sites[site_id].train
         is_volume = _is_volume(cases[0])
         real = _real_row(cases, plan.task, is_volume=is_volume) if is_mock else ()

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 
 from wardround.shared.messages import Phase, Progress
 from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import DRAWS_PAIRS
 
 Mode = Literal["auto", "plain", "json", "quiet"]
 Clock = Callable[[], float]
@@ -66,7 +67,7 @@ class Remaining:
     def __init__(self, plan: StudyPlan, clock: Clock = time.monotonic) -> None:
         self._plan = plan
         self._clock = clock
-        self._draws = plan.method.name in ("diffusion-replay", "smd")
+        self._draws = plan.method.name in DRAWS_PAIRS
         self._seconds_per_step: dict[Phase, float] = {}
         self._started: tuple[Progress, float] | None = None
         self._counted: tuple[int, float] | None = None

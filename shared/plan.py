@@ -150,6 +150,11 @@ class Denoiser(Section):
     batch_size: Annotated[int, Field(ge=2)] = 8
     learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0,
+        description="how far its training samples are moved, scaled and turned: shares of half a "
+        "side, of the size, and radians",
+    )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="running average of weights, which is what travels"
     )
@@ -293,6 +298,11 @@ class StudyPlan(Section):
             raise ValueError(
                 f"privacy.dp needs denoiser.mode = 'frozen', got '{self.denoiser.mode}': a "
                 f"denoiser that trains on would leave without the guarantee that its prompt has"
+            )
+        if self.method.name == "vae-replay":
+            raise ValueError(
+                "privacy.dp needs a diffusion model to train prompts for; method.name is "
+                "'vae-replay', which has an autoencoder"
             )
         self.privacy.spending(self.denoiser.steps)
 

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from wardround.shared.plan_section import Count, Section, Weight
 
-DRAWS_PAIRS = ("diffusion-replay", "smd")  # methods with a denoiser, and a prompt for each site
+# Methods with a denoiser (or what stands in its place), and a prompt for each site.
+DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd")
 # Methods that run in a simulation alone.
 KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
 
@@ -30,6 +31,7 @@ class Method(Section):
         "mldg",
         "fish",
         "sga",
+        "vae-replay",
         "diffusion-replay",
         "smd",
     ] = "smd"

@@ -21,14 +21,9 @@ from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
-from wardround.site_client.learning.denoiser import build_denoiser, new_prompt
-from wardround.site_client.learning.diffusion import (
-    Remembered,
-    draw_pairs,
-    train_denoiser,
-    with_fewer_steps,
-)
+from wardround.site_client.learning.denoiser import new_prompt
 from wardround.site_client.learning.exemplars import EarlierSite
+from wardround.site_client.learning.generator_training import Remembered, with_fewer_steps
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.methods import find_method
@@ -121,7 +116,8 @@ class Visit:
         """Draw pairs from every earlier site's prompt, in the order of the lineage."""
         if "denoiser" not in self.parent or not self.order.visited:
             return []
-        denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
+        kind = find_method(self.plan.method.name).generator
+        denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
         fill_network(denoiser, self.parent["denoiser"])
         each, remembered = self.plan.replay.samples_per_site, []
         for place, site_id in enumerate(self.order.visited):
@@ -133,7 +129,7 @@ class Visit:
                 def progress(done: int, _each: int) -> None:
                     watch(place * each + done, each * len(self.order.visited))
 
-                pairs = draw_pairs(
+                pairs = kind.draw(
                     denoiser,
                     prompt_PW,
                     each,
@@ -312,7 +308,8 @@ class Visit:
         """
         start_s = time.perf_counter()
         torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
-        denoiser = build_denoiser(self.plan.task, self.plan.denoiser, seed=0)
+        kind = find_method(self.plan.method.name).generator
+        denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
         fill_network(denoiser, self.parent["denoiser"])
         again = (str(attempt),) if attempt else ()
         plan = with_fewer_steps(self.plan, attempt)
@@ -322,7 +319,7 @@ class Visit:
         key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
 
         def trained() -> Result:
-            student, prompt_PW, loss = train_denoiser(
+            student, prompt_PW, loss = kind.train(
                 denoiser,
                 start,
                 own=case_pool(self.data.train, self.plan.task),

@@ -13,13 +13,12 @@ The U-Net is MONAI's `DiffusionModelUNet` (Rombach et al. 2022, arXiv:2112.10752
 from typing import cast
 
 import torch
-from einops import rearrange
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet, get_timestep_embedding
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import Task
+from wardround.site_client.learning.folding import fold, padded, unfold
 from wardround.site_client.learning.pool import Pool, labelled
 
 # B batch, C channels (image then classes), X spatial axes, P prompt tokens, W prompt width
@@ -32,7 +31,6 @@ class Denoiser(nn.Module):
         super().__init__()
         self.fold = config.fold
         self.divisor = config.fold * 2 ** (len(config.channels) - 1)
-        self.spatial_dims = task.spatial_dims
         channels = (task.input_channels + len(task.classes)) * self.fold**task.spatial_dims
         self.unet = DiffusionModelUNet(
             spatial_dims=task.spatial_dims,
@@ -53,9 +51,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy_BCX: Tensor, timesteps_B: Tensor, prompt_BPW: Tensor) -> Tensor:
         """Return the predicted clean pairs, shaped as `noisy_BCX`."""
         unet, size = self.unet, noisy_BCX.shape[2:]
-        # Sides that folding and halving do not divide are padded with zeros and cut back after.
-        padding = [pad for side in reversed(size) for pad in (0, -side % self.divisor)]
-        h = unet.conv_in(self._folded(F.pad(noisy_BCX, padding)))
+        h = unet.conv_in(fold(padded(noisy_BCX, self.divisor), self.fold))
         embedding = unet.time_embed(
             get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype)
         )
@@ -72,19 +68,7 @@ class Denoiser(nn.Module):
                 hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
             )
         whole = (slice(None), slice(None), *(slice(side) for side in size))
-        return self._unfolded(unet.out(h))[whole]
-
-    def _folded(self, x_BCX: Tensor) -> Tensor:
-        f = self.fold
-        if self.spatial_dims == 2:
-            return F.pixel_unshuffle(x_BCX, f)
-        return rearrange(x_BCX, "b c (h i) (w j) (d k) -> b (c i j k) h w d", i=f, j=f, k=f)
-
-    def _unfolded(self, x_BCX: Tensor) -> Tensor:
-        f = self.fold
-        if self.spatial_dims == 2:
-            return F.pixel_shuffle(x_BCX, f)
-        return rearrange(x_BCX, "b (c i j k) h w d -> b c (h i) (w j) (d k)", i=f, j=f, k=f)
+        return unfold(unet.out(h), self.fold)[whole]
 
 
 def build_denoiser(task: Task, config: DenoiserConfig, seed: int) -> Denoiser:

@@ -11,7 +11,6 @@ from torch import nn
 from wardround.shared import seeds
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.plan import StudyPlan
-from wardround.site_client.learning.denoiser import build_denoiser
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import ReplaySource
 from wardround.site_client.learning.segmenter import build_segmenter
@@ -32,7 +31,7 @@ def make_genesis(plan: StudyPlan) -> Genesis:
     parts = {"segmenter": pack_network(segmenter)}
     prompt = labeller = None
     if uses_denoiser(plan):
-        denoiser = build_denoiser(
+        denoiser = find_method(plan.method.name).generator.build(
             plan.task, plan.denoiser, seeds.derive(plan.seed, "genesis", "denoiser")
         )
         parts["denoiser"] = pack_network(denoiser)

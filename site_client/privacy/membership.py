@@ -15,11 +15,10 @@ checkpoints of a lineage can do that; `benchmarks/membership.py` does.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wardround.shared.plan import StudyPlan
-from wardround.site_client.learning.denoiser import Denoiser
-from wardround.site_client.learning.diffusion import new_schedule, precision_of
+from wardround.site_client.learning.methods import find_method
 
 # N samples, C channels (image then classes), X spatial axes, P prompt tokens, W prompt width
 
@@ -29,7 +28,7 @@ BATCH = 32
 
 @torch.no_grad()
 def case_errors(
-    denoiser: Denoiser,
+    network: nn.Module,
     prompt_PW: Tensor,
     cases: Sequence[Tensor],
     plan: StudyPlan,
@@ -38,24 +37,24 @@ def case_errors(
     """Return the error of restoring each case, mean over the cases 1.
 
     Args:
-        denoiser: In evaluation mode.
+        network: As the plan's method draws with, in evaluation mode.
         prompt_PW: The site's prompt (P, W).
         cases: Each case's joined samples (n, C, *X) in [-1, 1].
-        plan: The noise schedule and the precision.
+        plan: The method, the noise schedule and the precision.
         generator: The stream of the noise.
     """
-    schedule, samples_NCX = new_schedule(plan), torch.cat(list(cases))
+    restore, samples_NCX = find_method(plan.method.name).generator.restore, torch.cat(list(cases))
     sizes = [len(case) for case in cases]
     total = torch.zeros(len(cases), dtype=torch.float64)
     for level in LEVELS:
         noise_CX = torch.randn(samples_NCX.shape[1:], generator=generator)
-        errors = []
-        for batch in samples_NCX.split(BATCH):
-            t_B = torch.full((len(batch),), int(level * plan.denoiser.timesteps))
-            noisy = schedule.add_noise(batch, noise_CX.expand(batch.shape), t_B)
-            with precision_of(plan):
-                restored = denoiser(noisy, t_B, prompt_PW.expand(len(batch), -1, -1))
-            errors.append((restored.float() - batch).pow(2).flatten(1).mean(1))
+        errors = [
+            (restore(network, batch, prompt_PW, noise_CX, level, plan) - batch)
+            .pow(2)
+            .flatten(1)
+            .mean(1)
+            for batch in samples_NCX.split(BATCH)
+        ]
         of_case = torch.stack([part.double().mean() for part in torch.cat(errors).split(sizes)])
         total += of_case / of_case.mean().clamp(min=1e-12)
     return [float(value) for value in total / len(LEVELS)]

@@ -19,8 +19,8 @@ from wardround.shared.checkpoint import PROMPT
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import to_samples
-from wardround.site_client.learning.denoiser import Denoiser, build_denoiser, join
-from wardround.site_client.learning.diffusion import draw_pairs
+from wardround.site_client.learning.denoiser import join
+from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.pool import Pool, draw, labelled
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
@@ -112,7 +112,7 @@ def look_into(
     parts: Mapping[str, bytes], data: SiteData, plan: StudyPlan, generator: torch.Generator
 ) -> Findings:
     """Look at the parts of a checkpoint that is about to leave; the arguments are as for `look`."""
-    denoiser = build_denoiser(plan.task, plan.denoiser, seed=0)
+    denoiser = find_method(plan.method.name).generator.build(plan.task, plan.denoiser, 0)
     fill_network(denoiser, parts["denoiser"])
     segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
     return look(
@@ -126,7 +126,7 @@ def look_into(
 
 
 def look(
-    denoiser: Denoiser,
+    denoiser: nn.Module,
     prompt_PW: Tensor,
     segmenter: nn.Module,
     *,
@@ -144,7 +144,7 @@ def look(
         plan: How many pairs are drawn, and all that a draw depends on.
         generator: The stream of every draw.
     """
-    task = plan.task
+    task, draw_pairs = plan.task, find_method(plan.method.name).generator.draw
     drawn_NCX = draw_pairs(
         denoiser, prompt_PW, plan.audit.samples, plan=plan, generator=generator
     ).images_NCX

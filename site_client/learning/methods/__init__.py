@@ -22,6 +22,7 @@ from wardround.site_client.learning.methods.per_site import PER_SITE
 from wardround.site_client.learning.methods.sga import SGA
 from wardround.site_client.learning.methods.si import SI
 from wardround.site_client.learning.methods.smd import SMD
+from wardround.site_client.learning.methods.vae_replay import VAE_REPLAY
 
 METHODS: dict[str, Method] = {
     "finetune": FINETUNE,
@@ -39,6 +40,7 @@ METHODS: dict[str, Method] = {
     "mldg": MLDG,
     "fish": FISH,
     "sga": SGA,
+    "vae-replay": VAE_REPLAY,
     "diffusion-replay": DIFFUSION_REPLAY,
     "smd": SMD,
 }

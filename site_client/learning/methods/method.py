@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from wardround.shared.plan import StudyPlan
 from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.exemplars import Keep, drawn
+from wardround.site_client.learning.generators import DIFFUSION, PairGenerator
 from wardround.site_client.learning.pool import Batch, Pool
 
 State = Mapping[str, Tensor]
@@ -117,6 +118,7 @@ class Method:
         replay: Where its samples of earlier sites come from.
         begin: Starts a visit.
         keep: Picks the real cases that it keeps, where they are its replay.
+        generator: What draws its replay, where that is generated.
         blank: Plan and untrained segmenter -> the state before the first visit.
         keeps_segmenters: The segmenter as it left each site travels along, as `labeller.SITE`.
         is_per_site: Training begins anew at each site, and a site that was visited is judged by
@@ -128,6 +130,7 @@ class Method:
     replay: ReplaySource
     begin: Callable[[Arrival], Learner]
     keep: Keep = drawn
+    generator: PairGenerator = DIFFUSION
     blank: Callable[[StudyPlan, nn.Module], State] = nothing
     keeps_segmenters: bool = False
     is_per_site: bool = False

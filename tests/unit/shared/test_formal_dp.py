@@ -56,3 +56,8 @@ def test_a_method_without_prompts_has_none(parse):
 def test_a_promise_that_could_not_be_kept_is_refused(parse, privacy, mode, why):
     with pytest.raises(PlanError, match=why):
         parse(mode, **privacy)
+
+
+def test_an_autoencoder_s_prompts_are_refused_rather_than_trained_without(parse):
+    with pytest.raises(PlanError, match="vae-replay"):
+        parse(method="vae-replay")

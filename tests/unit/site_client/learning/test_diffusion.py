@@ -14,12 +14,8 @@ from wardround.site_client.learning.denoiser import (
     new_prompt,
     separate,
 )
-from wardround.site_client.learning.diffusion import (
-    Remembered,
-    draw_pairs,
-    new_schedule,
-    train_denoiser,
-)
+from wardround.site_client.learning.diffusion import draw_pairs, new_schedule, train_denoiser
+from wardround.site_client.learning.generator_training import Remembered
 from wardround.site_client.learning.pool import Pool, labelled
 
 
