@@ -100,8 +100,9 @@ def restore_pairs(
     t_B = torch.full((len(pairs_BCX),), int(level * plan.denoiser.timesteps))
     noisy_BCX = new_schedule(plan).add_noise(pairs_BCX, noise_CX.expand(pairs_BCX.shape), t_B)
     with precision(plan):
-        restored_BCX = denoiser(noisy_BCX, t_B, prompt_PW.expand(len(pairs_BCX), -1, -1))
-    return restored_BCX.float()
+        made_BCX = denoiser(noisy_BCX, t_B, prompt_PW.expand(len(pairs_BCX), -1, -1))
+    restored_BCX: Tensor = made_BCX.float()
+    return restored_BCX
 
 
 def train_denoiser(
