@@ -25,7 +25,8 @@ class Audit(Section):
         "loss, likewise; 0.5: not at all; 1: however well, it is only reported",
     )
     retries: Annotated[int, Field(ge=0, le=8)] = Field(
-        1, description="how often the denoiser is then trained anew, each time with half the steps"
+        1,
+        description="how often the denoiser is then trained anew, with jitter and half the steps",
     )
     few_cases: Literal["release", "refuse"] = Field(
         "release", description="what is done at a site with too few cases to tell"

@@ -23,7 +23,7 @@ from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import new_prompt
 from wardround.site_client.learning.exemplars import EarlierSite
-from wardround.site_client.learning.generator_training import Remembered, with_fewer_steps
+from wardround.site_client.learning.generator_training import Remembered, regularised
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.methods import find_method
@@ -304,7 +304,7 @@ class Visit:
     ) -> _Denoised:
         """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing.
 
-        Each further `attempt` is made with half the steps of the one before.
+        Each further `attempt` is more regularised than the one before.
         """
         start_s = time.perf_counter()
         torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
@@ -312,7 +312,7 @@ class Visit:
         denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
         fill_network(denoiser, self.parent["denoiser"])
         again = (str(attempt),) if attempt else ()
-        plan = with_fewer_steps(self.plan, attempt)
+        plan = regularised(self.plan, attempt)
         earlier = [site.prompt_PW for site in remembered]
         start = new_prompt(plan.denoiser, earlier, self._stream("prompt", *again))
         prompts = [PROMPT + site for site in self.order.visited]
