@@ -11,7 +11,12 @@ import typer
 
 from wardround.deploy.cli_identity import site
 from wardround.deploy.cli_options import find_study, sound_credentials
-from wardround.deploy.own_site import approved_plan, expect_permitted, run_site
+from wardround.deploy.own_site import (
+    approved_plan,
+    expect_permitted,
+    run_site,
+    telling_refusals,
+)
 from wardround.shared.identity import read_credentials
 
 CONTACT = "contact"  # a file in a site's workspace: its time is that of the last answer
@@ -115,7 +120,8 @@ def start(
 
     STUDY.toml is the plan that was approved here (`wardround plan approve`); without approval, and
     where this machine can reach more than the coordinator and WORKSPACE/site.toml does not accept
-    that, nothing starts (status 13). A plan that differs from the study's is refused.
+    that, nothing starts (status 13); the coordinator is told in one word why. A plan that differs
+    from the study's is refused.
     Opens connections and accepts none. Waits for the coordinator while it is away, and goes on
     where it was cut when it is started again. The time of WORKSPACE/contact is that of the
     coordinator's last answer, at most half a minute ago while all is well.
@@ -127,17 +133,18 @@ def start(
     """
     plan = approved_plan(find_study(study), name)
     own = sound_credentials(credentials)
-    expect_permitted(plan, name, workspace)
     _log_to_standard_error()
-    run_site(
-        plan,
-        name,
-        data=data,
-        workspace=workspace,
-        credentials=own,
-        coordinator=coordinator,
-        on_answer=partial(_touch, workspace / CONTACT),
-    )
+    with telling_refusals(plan, name, workspace, own, coordinator):
+        expect_permitted(plan, name, workspace)
+        run_site(
+            plan,
+            name,
+            data=data,
+            workspace=workspace,
+            credentials=own,
+            coordinator=coordinator,
+            on_answer=partial(_touch, workspace / CONTACT),
+        )
     print(f"study {plan.study_id} has ended")
 
 

@@ -4,14 +4,15 @@ A coordinator's installation has this module too, but no torch, and its image no
 a site; so these are imported where they are used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.shared import plan as plans
 from wardround.shared.connection import Connection
-from wardround.shared.errors import PlanError
+from wardround.shared.errors import NotPermitted, PlanError
 from wardround.shared.identity import Credentials, Role, uri_of
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import AUDIT, Trail
@@ -57,6 +58,35 @@ def expect_permitted(plan: StudyPlan, site_id: str, workspace: Path) -> None:
     trail = trail_of(site_id, workspace)
     approval.expect_approved(trail, plan)
     network_probe.expect_closed(policy, trail)
+
+
+@contextmanager
+def telling_refusals(
+    plan: StudyPlan, site_id: str, workspace: Path, credentials: Credentials, coordinator: str
+) -> Iterator[None]:
+    """Where the block is not permitted here, tell the coordinator why in one word, and raise.
+
+    Args:
+        plan: The plan.
+        site_id: The site's name.
+        workspace: Folder with its audit trail.
+        credentials: Its own.
+        coordinator: HOST:PORT of the coordinator.
+
+    Raises:
+        NotPermitted: What the block raised.
+        TrailError: The release cannot be written down; nothing was told.
+    """
+    try:
+        yield
+    except NotPermitted as refused:
+        from wardround.site_client.dial import tell_refusal
+        from wardround.site_client.privacy.egress import release_refusal
+
+        refusal = release_refusal(trail_of(site_id, workspace), plan, site_id, refused)
+        with Connection(coordinator, credentials) as connection:
+            tell_refusal(connection, refusal)
+        raise
 
 
 def open_site(

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from wardround.deploy.number_text import number
 from wardround.deploy.progress import phase_text
+from wardround.shared.messages import RefusalReason
 from wardround.shared.study_api import (
     EventKind,
     Remedy,
@@ -34,6 +35,11 @@ _HAPPENED = {
     EventKind.SITE_WITHDRAWN: "{site} was withdrawn",
     EventKind.SITE_ADDED: "{site} was added",
     EventKind.SITES_REORDERED: "the visits still to come are {to_come}",
+}
+_REFUSES = {
+    RefusalReason.NOT_APPROVED: "its staff do not approve the plan",
+    RefusalReason.BUDGET_SPENT: "its privacy budget is spent",
+    RefusalReason.POLICY: "its own policy stands against it",
 }
 _BY_ABSENCE = (EventKind.SITE_SKIPPED, EventKind.STUDY_STOPPED)
 
@@ -68,6 +74,9 @@ def waiting_text(status: StudyStatus) -> str:
         f"make visit {due.visit}" if due.is_visit else f"score the checkpoint of visit {due.visit}"
     )
     text = f"waiting for {due.site_id} to {what}"
+    refusal = next((site.refusal for site in status.sites if site.site_id == due.site_id), None)
+    if refusal is not None:
+        return f"{text}; it refuses, for {_REFUSES[refusal]}"
     if due.absent_s:
         return f"{text}; it is absent"
     progress = status.progress
@@ -141,9 +150,11 @@ def plain(value: Any) -> Any:
 
 def _standing_text(site: SiteStatus) -> str:
     if site.standing is SiteStanding.SKIPPED and site.by is None:
-        return "skipped (was absent)"
+        why = "was absent" if site.refusal is None else f"refuses: {_REFUSES[site.refusal]}"
+        return f"skipped ({why})"
     by = f" (by {site.by})" if site.by else ""
-    return f"{site.standing.value}{by}"
+    why = "" if site.refusal is None else f"; refuses: {_REFUSES[site.refusal]}"
+    return f"{site.standing.value}{by}{why}"
 
 
 def _span(seconds: int) -> str:

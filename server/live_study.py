@@ -5,6 +5,7 @@ Both services of the coordinator, the sites' relay and the operators' study API,
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +16,7 @@ from wardround.server.presence import Presence
 from wardround.server.relay import Relay
 from wardround.server.study_status import status_of
 from wardround.shared.errors import JournalError, TrailError
-from wardround.shared.messages import Progress
+from wardround.shared.messages import Progress, RefusalReason
 from wardround.shared.study_api import Change, StudyStatus
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class LiveStudy:
         self.failure: JournalError | TrailError | None = None
         self._progress: Progress | None = None
         self._told: set[str] = set()
+        self._refusals: dict[str, RefusalReason] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
         relay.settle()
         if relay.state.has_ended:
@@ -92,6 +94,15 @@ class LiveStudy:
         """Keep what a site said last."""
         self._progress = progress
 
+    async def refuse(self, site_id: str, reason: RefusalReason) -> None:
+        """Note that a site carries out no order; the plan's absence policy acts at once."""
+        self._refusals[site_id] = reason
+        await self.look()
+
+    def accept(self, site_id: str) -> None:
+        """Note that a site works for the study, whatever it said before."""
+        self._refusals.pop(site_id, None)
+
     def fail(self, error: JournalError | TrailError) -> None:
         """End the serving: nothing more can be written down."""
         self.failure = error
@@ -121,7 +132,9 @@ class LiveStudy:
     def status(self) -> StudyStatus:
         """Return where the study stands."""
         num_events = len(self.relay.history)
-        return status_of(self.relay.state, self.presence, self._progress, num_events)
+        return status_of(
+            self.relay.state, self.presence, self._progress, num_events, self._refusals
+        )
 
     def tell_ended(self, site_id: str) -> None:
         """Note that a site was told of its end; when the last one was, the serving ends."""
@@ -129,7 +142,7 @@ class LiveStudy:
         if not state.has_ended:
             return  # the site was withdrawn from a study that goes on
         self._told.add(site_id)
-        left_out = {*state.skipped, *state.withdrawn}
+        left_out = {*state.skipped, *state.withdrawn, *self._refusals}
         awaited = {
             site for site in state.members if site not in left_out or self.presence.is_present(site)
         }
@@ -138,6 +151,9 @@ class LiveStudy:
 
     def _note_absent(self) -> None:
         due = self.relay.due()
-        absent_s = 0.0 if due is None else self.presence.absent_s(due.site_id)
-        if due is not None and absent_s:
+        if due is None:
+            return
+        is_refused = due.site_id in self._refusals
+        absent_s = math.inf if is_refused else self.presence.absent_s(due.site_id)
+        if absent_s:
             self.relay.note_absent(due.site_id, absent_s)

@@ -24,7 +24,7 @@ from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
 from wardround.server.state import MakeVisit
 from wardround.server.store import ArtefactStore
-from wardround.shared import frames
+from wardround.shared import codec, frames
 from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import IdentityError, StaleLease, WardroundError, WireError
@@ -76,6 +76,7 @@ class Service(wire_grpc.RelayServiceServicer):
                     f"site '{caller.name}' approved plan {ascii(request.plan_digest)[1:-1]:.64}, "
                     f"the study has {state.plan_digest}. Start the site with the study's plan."
                 )
+            self._study.accept(caller.name)
             if request.release != release:
                 log.warning("site %s runs another release than this %s", caller.name, release)
             return wire.RegisterResponse(
@@ -227,6 +228,21 @@ class Service(wire_grpc.RelayServiceServicer):
             await self._study.alter(evaluated)
             log.info("site %s sent its evaluation", caller.name)
             return wire.EvaluatedResponse()
+
+    async def Refuse(self, request: wire.RefuseRequest, context: _Context) -> wire.RefuseResponse:
+        """Note that the caller carries out no order, and act as if it were absent."""
+        async with self._caller(context, Role.SITE) as caller:
+            refusal = codec.decode_refusal(request.refusal)
+            planned = self._relay.state.plan_digest
+            if (refusal.site_id, refusal.plan_digest) != (caller.name, planned):
+                raise WireError(
+                    f"site '{caller.name}' told of a refusal by '{refusal.site_id}' of plan "
+                    f"{refusal.plan_digest}; the study has {planned}. Start the site with the "
+                    f"study's plan."
+                )
+            await self._study.refuse(caller.name, refusal.reason)
+            log.warning("site %s refuses: %s", caller.name, refusal.reason.value)
+            return wire.RefuseResponse()
 
     def _order_for(self, caller: Identity) -> wire.NextOrderResponse:
         state, due = self._relay.state, self._relay.due()

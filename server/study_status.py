@@ -1,6 +1,8 @@
 """What an operator is shown of a study: where it stands, and its events in short."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from wardround.server.events import (
     EvaluationMissed,
@@ -19,7 +21,7 @@ from wardround.server.events import (
 )
 from wardround.server.presence import Presence
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, next_action
-from wardround.shared.messages import Metric, Progress
+from wardround.shared.messages import Metric, Progress, RefusalReason
 from wardround.shared.study_api import (
     Due,
     EventKind,
@@ -31,7 +33,11 @@ from wardround.shared.study_api import (
 
 
 def status_of(
-    state: StudyState, presence: Presence, progress: Progress | None, num_events: int
+    state: StudyState,
+    presence: Presence,
+    progress: Progress | None,
+    num_events: int,
+    refusals: Mapping[str, RefusalReason] = MappingProxyType({}),
 ) -> StudyStatus:
     """Return where a study stands.
 
@@ -40,6 +46,7 @@ def status_of(
         presence: Who is heard from.
         progress: What a site last said; shown while it is about what is due.
         num_events: How many events its journal holds.
+        refusals: Sites that carry out no order, and why.
     """
     action = next_action(state)
     due = None
@@ -59,7 +66,10 @@ def status_of(
         study_id=state.study_id,
         plan_digest=state.plan_digest,
         standing=state.standing,
-        sites=tuple(_site(state, presence, site_id) for site_id in state.sites),
+        sites=tuple(
+            replace(_site(state, presence, site_id), refusal=refusals.get(site_id))
+            for site_id in state.sites
+        ),
         due=due,
         progress=progress if is_about_due else None,
         checkpoint_digest=state.checkpoint.digest,

@@ -5,7 +5,7 @@ field that this release does not know, a scalar given twice, a padded number are
 that a message has no room for anything but its fields.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar, assert_never
 
 from google.protobuf.message import DecodeError
@@ -13,20 +13,25 @@ from google.protobuf.message import Message as Record
 
 from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest
+from wardround.shared.codec_checkpoint import (
+    checkpoint_of,
+    checkpoint_record,
+    manifest_record,
+    specs_of,
+)
 from wardround.shared.errors import WireError
 from wardround.shared.messages import (
     Anchor,
-    CheckpointRef,
     CheckpointUpload,
     ClassScore,
     EvaluationOrder,
     EvaluationReport,
     Guarantee,
     Metric,
-    PartRef,
     Phase,
     Progress,
-    TensorSpec,
+    Refusal,
+    RefusalReason,
     VisitOrder,
     VisitReport,
 )
@@ -68,6 +73,12 @@ _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.MEMBERSHIP_AUC_AT_LEAST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_LEAST,
     Metric.MEMBERSHIP_AUC_AT_MOST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_MOST,
 }
+_REASONS: Mapping[RefusalReason, report_pb2.RefusalReason.ValueType] = {
+    RefusalReason.NOT_APPROVED: report_pb2.REFUSAL_REASON_NOT_APPROVED,
+    RefusalReason.BUDGET_SPENT: report_pb2.REFUSAL_REASON_BUDGET_SPENT,
+    RefusalReason.POLICY: report_pb2.REFUSAL_REASON_POLICY,
+}
+REASON_OF: Mapping[int, RefusalReason] = {number: reason for reason, number in _REASONS.items()}
 _PHASE_OF: Mapping[int, Phase] = {number: phase for phase, number in _PHASES.items()}
 _METRIC_OF: Mapping[int, Metric] = {number: metric for metric, number in _METRICS.items()}
 
@@ -91,7 +102,7 @@ def decode_visit_order(data: bytes) -> VisitOrder:
         plan_digest=record.plan_digest,
         visit=record.visit,
         site_id=record.site_id,
-        parent=_checkpoint(record.parent),
+        parent=checkpoint_of(record.parent),
         visited=tuple(record.visited),
         withdrawn=tuple(record.withdrawn),
     )
@@ -107,7 +118,7 @@ def decode_evaluation_order(data: bytes) -> EvaluationOrder:
         plan_digest=record.plan_digest,
         visit=record.visit,
         site_id=record.site_id,
-        checkpoint=_checkpoint(record.checkpoint),
+        checkpoint=checkpoint_of(record.checkpoint),
         withdrawn=tuple(record.withdrawn),
     )
     rules.check(order)
@@ -132,7 +143,7 @@ def decode_checkpoint_upload(data: bytes) -> CheckpointUpload:
     """Return the `CheckpointUpload` that `data` encodes, or raise `WireError`."""
     record = _parse(report_pb2.CheckpointUpload, data)
     upload = CheckpointUpload(
-        visit=record.visit, site_id=record.site_id, checkpoint=_checkpoint(record.checkpoint)
+        visit=record.visit, site_id=record.site_id, checkpoint=checkpoint_of(record.checkpoint)
     )
     rules.check(upload)
     return upload
@@ -180,9 +191,9 @@ def decode_manifest(data: bytes) -> Manifest:
     """Return the `Manifest` that `data` encodes, or raise `WireError`."""
     record = _parse(checkpoint_pb2.Manifest, data)
     manifest = Manifest(
-        parts={part.name: _specs(part.tensors) for part in record.parts},
-        prompt=_specs(record.prompt),
-        labeller=_specs(record.labeller),
+        parts={part.name: specs_of(part.tensors) for part in record.parts},
+        prompt=specs_of(record.prompt),
+        labeller=specs_of(record.labeller),
     )
     rules.check(manifest)
     _same_spelling(manifest, data)
@@ -195,6 +206,20 @@ def decode_anchor(data: bytes) -> Anchor:
     anchor = Anchor(seq=record.seq, digest=record.digest)
     rules.check(anchor)
     return anchor
+
+
+def decode_refusal(data: bytes) -> Refusal:
+    """Return the `Refusal` that `data` encodes, or raise `WireError`."""
+    record = _parse(report_pb2.Refusal, data)
+    reason = _known("reason", record.reason, REASON_OF)
+    refusal = Refusal(site_id=record.site_id, plan_digest=record.plan_digest, reason=reason)
+    rules.check(refusal)
+    return refusal
+
+
+def reason_number(reason: RefusalReason | None) -> report_pb2.RefusalReason.ValueType:
+    """Return the number of a reason; that of none where there is none."""
+    return report_pb2.REFUSAL_REASON_UNSPECIFIED if reason is None else _REASONS[reason]
 
 
 def _parse(kind: type[_R], data: bytes) -> _R:
@@ -246,14 +271,6 @@ def _known(field: str, number: int, table: Mapping[int, _K]) -> _K:
     return table[number]
 
 
-def _checkpoint(record: checkpoint_pb2.CheckpointRef) -> CheckpointRef:
-    parts = (
-        PartRef(name=part.name, digest=part.digest, size_bytes=part.size_bytes)
-        for part in record.parts
-    )
-    return CheckpointRef(digest=record.digest, parts=tuple(parts))
-
-
 def _anchor(report: report_pb2.VisitReport | report_pb2.EvaluationReport) -> Anchor | None:
     if not report.HasField("trail"):
         return None
@@ -270,10 +287,6 @@ def _class_score(record: report_pb2.ClassScore) -> ClassScore:
     )
 
 
-def _specs(records: Iterable[checkpoint_pb2.TensorSpec]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(name=r.name, shape=tuple(r.shape), dtype=r.dtype) for r in records)
-
-
 def _record(message: rules.Message) -> Record:
     match message:
         case VisitOrder():
@@ -282,7 +295,7 @@ def _record(message: rules.Message) -> Record:
                 plan_digest=message.plan_digest,
                 visit=message.visit,
                 site_id=message.site_id,
-                parent=_checkpoint_record(message.parent),
+                parent=checkpoint_record(message.parent),
                 visited=message.visited,
                 withdrawn=message.withdrawn,
             )
@@ -292,7 +305,7 @@ def _record(message: rules.Message) -> Record:
                 plan_digest=message.plan_digest,
                 visit=message.visit,
                 site_id=message.site_id,
-                checkpoint=_checkpoint_record(message.checkpoint),
+                checkpoint=checkpoint_record(message.checkpoint),
                 withdrawn=message.withdrawn,
             )
         case Progress():
@@ -307,16 +320,22 @@ def _record(message: rules.Message) -> Record:
             return report_pb2.CheckpointUpload(
                 visit=message.visit,
                 site_id=message.site_id,
-                checkpoint=_checkpoint_record(message.checkpoint),
+                checkpoint=checkpoint_record(message.checkpoint),
             )
         case VisitReport():
             return _visit_report_record(message)
         case EvaluationReport():
             return _evaluation_report_record(message)
         case Manifest():
-            return _manifest_record(message)
+            return manifest_record(message)
         case Anchor():
             return _anchor_record(message)
+        case Refusal():
+            return report_pb2.Refusal(
+                site_id=message.site_id,
+                plan_digest=message.plan_digest,
+                reason=reason_number(message.reason),
+            )
         case _:
             assert_never(message)
 
@@ -368,29 +387,3 @@ def _evaluation_report_record(report: EvaluationReport) -> report_pb2.Evaluation
 
 def _anchor_record(anchor: Anchor) -> trail_pb2.Anchor:
     return trail_pb2.Anchor(seq=anchor.seq, digest=anchor.digest)
-
-
-def _checkpoint_record(ref: CheckpointRef) -> checkpoint_pb2.CheckpointRef:
-    parts = [
-        checkpoint_pb2.PartRef(name=part.name, digest=part.digest, size_bytes=part.size_bytes)
-        for part in ref.parts
-    ]
-    return checkpoint_pb2.CheckpointRef(digest=ref.digest, parts=parts)
-
-
-def _manifest_record(manifest: Manifest) -> checkpoint_pb2.Manifest:
-    return checkpoint_pb2.Manifest(
-        parts=[
-            checkpoint_pb2.PartTensors(name=name, tensors=_spec_records(specs))
-            for name, specs in manifest.parts.items()
-        ],
-        prompt=_spec_records(manifest.prompt),
-        labeller=_spec_records(manifest.labeller),
-    )
-
-
-def _spec_records(specs: Iterable[TensorSpec]) -> list[checkpoint_pb2.TensorSpec]:
-    return [
-        checkpoint_pb2.TensorSpec(name=spec.name, shape=spec.shape, dtype=spec.dtype)
-        for spec in specs
-    ]

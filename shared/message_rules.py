@@ -23,6 +23,8 @@ from wardround.shared.messages import (
     PartRef,
     Phase,
     Progress,
+    Refusal,
+    RefusalReason,
     TensorSpec,
     VisitOrder,
     VisitReport,
@@ -37,6 +39,7 @@ Message = (
     | EvaluationReport
     | Manifest
     | Anchor
+    | Refusal
 )
 
 MAX_SITES = 64
@@ -89,6 +92,10 @@ def check(message: Message) -> None:
             _check_manifest(message)
         case Anchor():
             _check_anchor(message)
+        case Refusal():
+            _text("site_id", message.site_id, SITE_ID)
+            _text("plan_digest", message.plan_digest, DIGEST)
+            _member("reason", message.reason, RefusalReason)
         case _:
             assert_never(message)
 

@@ -1,7 +1,7 @@
 """Every message between a site and the coordinator, as frozen values.
 
 `wardround.shared.codec` turns them into bytes of the wire contract and back; nothing else does.
-What leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload.
+What leaves a site is one of: Progress, VisitReport, EvaluationReport, CheckpointUpload, Refusal.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,14 @@ class Metric(Enum):
     MEMBERSHIP_AUC = "membership_auc"  # [0, 1], training cases told from others by their loss
     MEMBERSHIP_AUC_AT_LEAST = "membership_auc_at_least"
     MEMBERSHIP_AUC_AT_MOST = "membership_auc_at_most"
+
+
+class RefusalReason(Enum):
+    """Why a site carries out no order of a plan."""
+
+    NOT_APPROVED = "not-approved"  # its staff did not approve the plan, or no longer do
+    BUDGET_SPENT = "budget-spent"  # its privacy budget is spent
+    POLICY = "policy"  # its own policy stands against it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +124,15 @@ class Progress:
     phase: Phase
     step: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Site to coordinator: it carries out no order of a plan."""
+
+    site_id: str
+    plan_digest: str
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from wardround.shared.messages import PartRef, Progress
+from wardround.shared.messages import PartRef, Progress, RefusalReason
 
 
 class Standing(Enum):
@@ -122,6 +122,7 @@ class SiteStatus:
         dice: Mean Dice on its own held-out cases after its visit, [0, 1]; None where not known.
         is_present: Whether it is heard from.
         by: The operator who left it out; None also where the plan's absence policy did.
+        refusal: Why it carries out no order; None where it does, or has not said.
     """
 
     site_id: str
@@ -130,6 +131,7 @@ class SiteStatus:
     dice: float | None = None
     is_present: bool = False
     by: str | None = None
+    refusal: RefusalReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,7 @@ def encode_status(status: StudyStatus) -> wire.StudyStatus:
                 dice=site.dice,
                 is_present=site.is_present,
                 by=site.by or "",
+                refusal=codec.reason_number(site.refusal),
             )
             for site in status.sites
         ],
@@ -183,6 +184,7 @@ def decode_status(message: wire.StudyStatus) -> StudyStatus:
                 dice=_dice(site.dice) if site.HasField("dice") else None,
                 is_present=site.is_present,
                 by=_site(site.by) if site.by else None,
+                refusal=_known("refusal", site.refusal, codec.REASON_OF) if site.refusal else None,
             )
             for site in message.sites
         ),

@@ -33,6 +33,7 @@ from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
 ANSWER_S = 120.0  # for calls that answer at once; long enough for a slow disk
+REFUSAL_S = 20.0
 SHORTEST_BEAT_S = 1.0
 
 _SERVICE = "/" + wire.DESCRIPTOR.services_by_name["RelayService"].full_name
@@ -87,6 +88,24 @@ def work(
         except StaleLease as stale:
             log.warning("stopped what is no longer asked for: %s", stale)
     log.info("the study has ended")
+
+
+def tell_refusal(connection: Connection, refusal: bytes) -> bool:
+    """Tell the coordinator why this site carries out no order; return whether it took it.
+
+    It is tried once: a site that does not work waits for nobody.
+
+    Args:
+        connection: To the coordinator.
+        refusal: An encoded `Refusal`.
+    """
+    stub = wire_grpc.RelayServiceStub(connection.channel)
+    try:
+        stub.Refuse(wire.RefuseRequest(refusal=refusal), timeout=REFUSAL_S, wait_for_ready=True)
+    except grpc.RpcError as error:
+        log.warning("the coordinator was not told of the refusal: %s", error.code())
+        return False
+    return True
 
 
 class _Coordinator:

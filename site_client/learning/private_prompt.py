@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.shared.plan import StudyPlan
+from wardround.site_client.data.jitter import jitter
 from wardround.site_client.learning.denoiser import join
 from wardround.site_client.learning.diffusion import new_schedule, sample_errors
 from wardround.site_client.learning.generator_training import averaging_step, warm_then_fall
@@ -95,6 +96,8 @@ def case_gradients(
         some = cases[first : first + CASES_AT_ONCE]
         batches = [draw([case], each, plan.task.sample_size, generator) for case in some]
         pairs_BCX = torch.cat([join(batch.images_BCX, batch.targets_BKX) for batch in batches])
+        if plan.denoiser.jitter:
+            pairs_BCX = jitter(pairs_BCX, plan.denoiser.jitter, generator)
         prompts_BPW = prompt_PW.expand(len(pairs_BCX), -1, -1).clone().requires_grad_()
         errors_B = sample_errors(
             denoiser, pairs_BCX, prompts_BPW, plan=plan, schedule=schedule, generator=generator

@@ -1,7 +1,8 @@
 """The egress guard: the one place at a site's rim where a message becomes bytes that leave.
 
-It lets four kinds of message through and holds each against the study plan, the manifest and the
-order the site is carrying out. It fails closed: whatever goes wrong inside it, nothing leaves.
+It lets five kinds of message through. A refusal says why a site works for no order; the others are
+held against the study plan, the manifest and the order the site is carrying out. It fails closed:
+whatever goes wrong inside it, nothing leaves.
 Every order, release and refusal is a line of the site's own audit trail, which holds no content.
 """
 
@@ -12,7 +13,14 @@ from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
 from wardround.shared.checkpoint import LABELLER, PROMPT, Manifest
-from wardround.shared.errors import EgressRefused, NotPermitted, TrailError, WardroundError
+from wardround.shared.errors import (
+    BudgetSpent,
+    EgressRefused,
+    NotApproved,
+    NotPermitted,
+    TrailError,
+    WardroundError,
+)
 from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.messages import (
     Anchor,
@@ -21,6 +29,8 @@ from wardround.shared.messages import (
     EvaluationReport,
     PartRef,
     Progress,
+    Refusal,
+    RefusalReason,
     TensorSpec,
     VisitOrder,
     VisitReport,
@@ -341,3 +351,32 @@ class EgressGuard:
                 f"site '{self._site_id}' released nothing: {error} A release without its line in "
                 f"the audit trail is not allowed."
             ) from error
+
+
+def release_refusal(trail: Trail, plan: StudyPlan, site_id: str, error: NotPermitted) -> bytes:
+    """Return the bytes that tell the coordinator why a site works for no order, and nothing else.
+
+    Args:
+        trail: The site's; gets the line of this release.
+        plan: The plan that is refused.
+        site_id: The site.
+        error: What is not permitted; its class alone is told.
+
+    Raises:
+        TrailError: The line cannot be written, so nothing may leave.
+    """
+    reason = RefusalReason.POLICY
+    if isinstance(error, NotApproved):
+        reason = RefusalReason.NOT_APPROVED
+    elif isinstance(error, BudgetSpent):
+        reason = RefusalReason.BUDGET_SPENT
+    data = codec.encode(Refusal(site_id=site_id, plan_digest=plan.digest(), reason=reason))
+    facts: Mapping[str, Fact] = {
+        "study": plan.study_id,
+        "plan": plan.digest(),
+        "what": Refusal.__name__,
+        "size_bytes": len(data),
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+    trail.append(LineKind.RELEASED, facts)
+    return data

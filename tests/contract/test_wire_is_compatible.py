@@ -23,6 +23,8 @@ from wardround.shared.messages import (
     PartRef,
     Phase,
     Progress,
+    Refusal,
+    RefusalReason,
     TensorSpec,
     VisitOrder,
     VisitReport,
@@ -104,6 +106,7 @@ MESSAGES = {
         data_digest="c" * 64,
         trail=Anchor(seq=1, digest="d" * 64),
     ),
+    "refusal": Refusal(site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.BUDGET_SPENT),
     "anchor": Anchor(seq=300, digest="e" * 64),
     "manifest": Manifest(
         parts={

@@ -9,7 +9,7 @@ import pytest
 from wardround.deploy import study_text
 from wardround.deploy.progress import PlainWatcher
 from wardround.deploy.study_watch import follow
-from wardround.shared.messages import Phase, Progress
+from wardround.shared.messages import Phase, Progress, RefusalReason
 from wardround.shared.study_api import (
     Due,
     EventKind,
@@ -119,5 +119,19 @@ def test_a_status_becomes_values_that_json_holds() -> None:
         "dice": None,
         "is_present": False,
         "by": "anna",
+        "refusal": None,
     }
     assert content["progress"]["phase"] == "segmenter"
+
+
+def test_a_site_that_refuses_is_said_to_and_why() -> None:
+    ada, ben, cai = VISITING.sites
+    refusing = replace(
+        AWAY, sites=(ada, replace(ben, refusal=RefusalReason.BUDGET_SPENT), replace(cai, by=None))
+    )
+    why = "its privacy budget is spent"
+    assert study_text.waiting_text(refusing) == (
+        f"waiting for ben to make visit 2; it refuses, for {why}"
+    )
+    standing = list(study_text.status_table(refusing).columns[2].cells)
+    assert standing == ["visited", f"visiting; refuses: {why}", "skipped (was absent)"]

@@ -77,6 +77,11 @@ class RelayServiceStub:
                 request_serializer=wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedRequest.SerializeToString,
                 response_deserializer=wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedResponse.FromString,
                 _registered_method=True)
+        self.Refuse = channel.unary_unary(
+                '/wardround.wire.v1.RelayService/Refuse',
+                request_serializer=wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseRequest.SerializeToString,
+                response_deserializer=wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer:
@@ -141,6 +146,13 @@ class RelayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Refuse(self, request, context):
+        """Says that the site carries out no order, and why. It holds until the site registers again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RelayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -183,6 +195,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     servicer.Evaluated,
                     request_deserializer=wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedRequest.FromString,
                     response_serializer=wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedResponse.SerializeToString,
+            ),
+            'Refuse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refuse,
+                    request_deserializer=wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseRequest.FromString,
+                    response_serializer=wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -404,6 +421,33 @@ class RelayService:
             '/wardround.wire.v1.RelayService/Evaluated',
             wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedRequest.SerializeToString,
             wardround_dot_wire_dot_v1_dot_relay__pb2.EvaluatedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refuse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wardround.wire.v1.RelayService/Refuse',
+            wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseRequest.SerializeToString,
+            wardround_dot_wire_dot_v1_dot_relay__pb2.RefuseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,8 @@ class RelayServiceStub:
     """Ends a visit."""
     Evaluated: _grpc.UnaryUnaryMultiCallable[_relay_pb2.EvaluatedRequest, _relay_pb2.EvaluatedResponse]
     """Ends an evaluation."""
+    Refuse: _grpc.UnaryUnaryMultiCallable[_relay_pb2.RefuseRequest, _relay_pb2.RefuseResponse]
+    """Says that the site carries out no order, and why. It holds until the site registers again."""
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
@@ -80,6 +82,8 @@ class RelayServiceAsyncStub(RelayServiceStub):
     """Ends a visit."""
     Evaluated: _aio.UnaryUnaryMultiCallable[_relay_pb2.EvaluatedRequest, _relay_pb2.EvaluatedResponse]  # type: ignore[assignment]
     """Ends an evaluation."""
+    Refuse: _aio.UnaryUnaryMultiCallable[_relay_pb2.RefuseRequest, _relay_pb2.RefuseResponse]  # type: ignore[assignment]
+    """Says that the site carries out no order, and why. It holds until the site registers again."""
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
     """The coordinator of one study. A call that fails with UNAVAILABLE may be repeated; every call may be repeated without harm.
@@ -150,5 +154,13 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_relay_pb2.EvaluatedResponse, _abc.Awaitable[_relay_pb2.EvaluatedResponse]]:
         """Ends an evaluation."""
+
+    @_abc_1.abstractmethod
+    def Refuse(
+        self,
+        request: _relay_pb2.RefuseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.RefuseResponse, _abc.Awaitable[_relay_pb2.RefuseResponse]]:
+        """Says that the site carries out no order, and why. It holds until the site registers again."""
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

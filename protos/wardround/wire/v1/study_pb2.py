@@ -23,63 +23,64 @@ _sym_db = _symbol_database.Default()
 
 
 from wardround.wire.v1 import checkpoint_pb2 as wardround_dot_wire_dot_v1_dot_checkpoint__pb2
+from wardround.wire.v1 import report_pb2 as wardround_dot_wire_dot_v1_dot_report__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/study.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\"$\n\x10GetStatusRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\"Q\n\x11GetStatusResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\x12\x0c\n\x04plan\x18\x02 \x01(\t\"/\n\x0cWatchRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"n\n\rWatchResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.wardround.wire.v1.StudyEvent\x12.\n\x06status\x18\x02 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\"\x87\x03\n\rChangeRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x18.wardround.wire.v1.StartH\x00\x12)\n\x05pause\x18\x03 \x01(\x0b\x32\x18.wardround.wire.v1.PauseH\x00\x12+\n\x06resume\x18\x04 \x01(\x0b\x32\x19.wardround.wire.v1.ResumeH\x00\x12\'\n\x04stop\x18\x05 \x01(\x0b\x32\x17.wardround.wire.v1.StopH\x00\x12\'\n\x04skip\x18\x06 \x01(\x0b\x32\x17.wardround.wire.v1.SkipH\x00\x12/\n\x08withdraw\x18\x07 \x01(\x0b\x32\x1b.wardround.wire.v1.WithdrawH\x00\x12%\n\x03\x61\x64\x64\x18\x08 \x01(\x0b\x32\x16.wardround.wire.v1.AddH\x00\x12-\n\x07reorder\x18\t \x01(\x0b\x32\x1a.wardround.wire.v1.ReorderH\x00\x42\x08\n\x06\x63hange\"@\n\x0e\x43hangeResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x06\n\x04Stop\"\x17\n\x04Skip\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"F\n\x08Withdraw\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12)\n\x06remedy\x18\x02 \x01(\x0e\x32\x19.wardround.wire.v1.Remedy\"\x16\n\x03\x41\x64\x64\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"\x1a\n\x07Reorder\x12\x0f\n\x07to_come\x18\x01 \x03(\t\"\xab\x02\n\x0bStudyStatus\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12-\n\x08standing\x18\x03 \x01(\x0e\x32\x1b.wardround.wire.v1.Standing\x12,\n\x05sites\x18\x04 \x03(\x0b\x32\x1d.wardround.wire.v1.SiteStatus\x12#\n\x03\x64ue\x18\x05 \x01(\x0b\x32\x16.wardround.wire.v1.Due\x12\x10\n\x08progress\x18\x06 \x01(\x0c\x12\x19\n\x11\x63heckpoint_digest\x18\x07 \x01(\t\x12\x12\n\nnum_events\x18\x08 \x01(\x04\x12\x32\n\x0bwithdrawals\x18\t \x03(\x0b\x32\x1d.wardround.wire.v1.Withdrawal\"\xb5\x01\n\nWithdrawal\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12)\n\x06remedy\x18\x02 \x01(\x0e\x32\x19.wardround.wire.v1.Remedy\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12+\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1a.wardround.wire.v1.PartRef\x12\x32\n\x0b\x64\x65scendants\x18\x05 \x03(\x0b\x32\x1d.wardround.wire.v1.Descendant\"<\n\nDescendant\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\x9b\x01\n\nSiteStatus\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x31\n\x08standing\x18\x02 \x01(\x0e\x32\x1f.wardround.wire.v1.SiteStanding\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x11\n\x04\x64ice\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nis_present\x18\x05 \x01(\x08\x12\n\n\x02\x62y\x18\x06 \x01(\tB\x07\n\x05_dice\"O\n\x03\x44ue\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\r\n\x05visit\x18\x02 \x01(\r\x12\x10\n\x08is_visit\x18\x03 \x01(\x08\x12\x16\n\x0e\x61\x62sent_seconds\x18\x04 \x01(\x04\"\xb0\x01\n\nStudyEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.wardround.wire.v1.EventKind\x12\x12\n\x05visit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x11\n\x04\x64ice\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\n\n\x02\x62y\x18\x06 \x01(\t\x12\x0f\n\x07to_come\x18\x07 \x03(\tB\x08\n\x06_visitB\x07\n\x05_dice*F\n\x06Remedy\x12\x16\n\x12REMEDY_UNSPECIFIED\x10\x00\x12\x13\n\x0fREMEDY_CONTINUE\x10\x01\x12\x0f\n\x0bREMEDY_MARK\x10\x02*\x92\x01\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x14\n\x10STANDING_ON_HOLD\x10\x01\x12\x14\n\x10STANDING_RUNNING\x10\x02\x12\x13\n\x0fSTANDING_PAUSED\x10\x03\x12\x14\n\x10STANDING_STOPPED\x10\x04\x12\x15\n\x11STANDING_COMPLETE\x10\x05*\xb7\x01\n\x0cSiteStanding\x12\x1d\n\x19SITE_STANDING_UNSPECIFIED\x10\x00\x12\x19\n\x15SITE_STANDING_TO_COME\x10\x01\x12\x1a\n\x16SITE_STANDING_VISITING\x10\x02\x12\x19\n\x15SITE_STANDING_VISITED\x10\x03\x12\x19\n\x15SITE_STANDING_SKIPPED\x10\x04\x12\x1b\n\x17SITE_STANDING_WITHDRAWN\x10\x05*\xd1\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VENT_KIND_STUDY_CREATED\x10\x01\x12\x1c\n\x18\x45VENT_KIND_STUDY_STARTED\x10\x02\x12\x1b\n\x17\x45VENT_KIND_STUDY_PAUSED\x10\x03\x12\x1c\n\x18\x45VENT_KIND_STUDY_RESUMED\x10\x04\x12\x1c\n\x18\x45VENT_KIND_STUDY_STOPPED\x10\x05\x12\x1e\n\x1a\x45VENT_KIND_STUDY_COMPLETED\x10\x06\x12\x1b\n\x17\x45VENT_KIND_VISIT_LEASED\x10\x07\x12\x1e\n\x1a\x45VENT_KIND_VISIT_COMMITTED\x10\x08\x12\x1d\n\x19\x45VENT_KIND_SITE_EVALUATED\x10\t\x12 \n\x1c\x45VENT_KIND_EVALUATION_MISSED\x10\n\x12\x1b\n\x17\x45VENT_KIND_SITE_SKIPPED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_SITE_WITHDRAWN\x10\x0c\x12\x19\n\x15\x45VENT_KIND_SITE_ADDED\x10\r\x12\x1e\n\x1a\x45VENT_KIND_SITES_REORDERED\x10\x0e\x32\x83\x02\n\x0cStudyService\x12V\n\tGetStatus\x12#.wardround.wire.v1.GetStatusRequest\x1a$.wardround.wire.v1.GetStatusResponse\x12L\n\x05Watch\x12\x1f.wardround.wire.v1.WatchRequest\x1a .wardround.wire.v1.WatchResponse0\x01\x12M\n\x06\x43hange\x12 .wardround.wire.v1.ChangeRequest\x1a!.wardround.wire.v1.ChangeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwardround/wire/v1/study.proto\x12\x11wardround.wire.v1\x1a\"wardround/wire/v1/checkpoint.proto\x1a\x1ewardround/wire/v1/report.proto\"$\n\x10GetStatusRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\"Q\n\x11GetStatusResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\x12\x0c\n\x04plan\x18\x02 \x01(\t\"/\n\x0cWatchRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"n\n\rWatchResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.wardround.wire.v1.StudyEvent\x12.\n\x06status\x18\x02 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\"\x87\x03\n\rChangeRequest\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x18.wardround.wire.v1.StartH\x00\x12)\n\x05pause\x18\x03 \x01(\x0b\x32\x18.wardround.wire.v1.PauseH\x00\x12+\n\x06resume\x18\x04 \x01(\x0b\x32\x19.wardround.wire.v1.ResumeH\x00\x12\'\n\x04stop\x18\x05 \x01(\x0b\x32\x17.wardround.wire.v1.StopH\x00\x12\'\n\x04skip\x18\x06 \x01(\x0b\x32\x17.wardround.wire.v1.SkipH\x00\x12/\n\x08withdraw\x18\x07 \x01(\x0b\x32\x1b.wardround.wire.v1.WithdrawH\x00\x12%\n\x03\x61\x64\x64\x18\x08 \x01(\x0b\x32\x16.wardround.wire.v1.AddH\x00\x12-\n\x07reorder\x18\t \x01(\x0b\x32\x1a.wardround.wire.v1.ReorderH\x00\x42\x08\n\x06\x63hange\"@\n\x0e\x43hangeResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.wardround.wire.v1.StudyStatus\"\x07\n\x05Start\"\x07\n\x05Pause\"\x08\n\x06Resume\"\x06\n\x04Stop\"\x17\n\x04Skip\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"F\n\x08Withdraw\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12)\n\x06remedy\x18\x02 \x01(\x0e\x32\x19.wardround.wire.v1.Remedy\"\x16\n\x03\x41\x64\x64\x12\x0f\n\x07site_id\x18\x01 \x01(\t\"\x1a\n\x07Reorder\x12\x0f\n\x07to_come\x18\x01 \x03(\t\"\xab\x02\n\x0bStudyStatus\x12\x10\n\x08study_id\x18\x01 \x01(\t\x12\x13\n\x0bplan_digest\x18\x02 \x01(\t\x12-\n\x08standing\x18\x03 \x01(\x0e\x32\x1b.wardround.wire.v1.Standing\x12,\n\x05sites\x18\x04 \x03(\x0b\x32\x1d.wardround.wire.v1.SiteStatus\x12#\n\x03\x64ue\x18\x05 \x01(\x0b\x32\x16.wardround.wire.v1.Due\x12\x10\n\x08progress\x18\x06 \x01(\x0c\x12\x19\n\x11\x63heckpoint_digest\x18\x07 \x01(\t\x12\x12\n\nnum_events\x18\x08 \x01(\x04\x12\x32\n\x0bwithdrawals\x18\t \x03(\x0b\x32\x1d.wardround.wire.v1.Withdrawal\"\xb5\x01\n\nWithdrawal\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12)\n\x06remedy\x18\x02 \x01(\x0e\x32\x19.wardround.wire.v1.Remedy\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12+\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1a.wardround.wire.v1.PartRef\x12\x32\n\x0b\x64\x65scendants\x18\x05 \x03(\x0b\x32\x1d.wardround.wire.v1.Descendant\"<\n\nDescendant\x12\r\n\x05visit\x18\x01 \x01(\r\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xce\x01\n\nSiteStatus\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x31\n\x08standing\x18\x02 \x01(\x0e\x32\x1f.wardround.wire.v1.SiteStanding\x12\r\n\x05visit\x18\x03 \x01(\r\x12\x11\n\x04\x64ice\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nis_present\x18\x05 \x01(\x08\x12\n\n\x02\x62y\x18\x06 \x01(\t\x12\x31\n\x07refusal\x18\x07 \x01(\x0e\x32 .wardround.wire.v1.RefusalReasonB\x07\n\x05_dice\"O\n\x03\x44ue\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\r\n\x05visit\x18\x02 \x01(\r\x12\x10\n\x08is_visit\x18\x03 \x01(\x08\x12\x16\n\x0e\x61\x62sent_seconds\x18\x04 \x01(\x04\"\xb0\x01\n\nStudyEvent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.wardround.wire.v1.EventKind\x12\x12\n\x05visit\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0f\n\x07site_id\x18\x04 \x01(\t\x12\x11\n\x04\x64ice\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\n\n\x02\x62y\x18\x06 \x01(\t\x12\x0f\n\x07to_come\x18\x07 \x03(\tB\x08\n\x06_visitB\x07\n\x05_dice*F\n\x06Remedy\x12\x16\n\x12REMEDY_UNSPECIFIED\x10\x00\x12\x13\n\x0fREMEDY_CONTINUE\x10\x01\x12\x0f\n\x0bREMEDY_MARK\x10\x02*\x92\x01\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x14\n\x10STANDING_ON_HOLD\x10\x01\x12\x14\n\x10STANDING_RUNNING\x10\x02\x12\x13\n\x0fSTANDING_PAUSED\x10\x03\x12\x14\n\x10STANDING_STOPPED\x10\x04\x12\x15\n\x11STANDING_COMPLETE\x10\x05*\xb7\x01\n\x0cSiteStanding\x12\x1d\n\x19SITE_STANDING_UNSPECIFIED\x10\x00\x12\x19\n\x15SITE_STANDING_TO_COME\x10\x01\x12\x1a\n\x16SITE_STANDING_VISITING\x10\x02\x12\x19\n\x15SITE_STANDING_VISITED\x10\x03\x12\x19\n\x15SITE_STANDING_SKIPPED\x10\x04\x12\x1b\n\x17SITE_STANDING_WITHDRAWN\x10\x05*\xd1\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VENT_KIND_STUDY_CREATED\x10\x01\x12\x1c\n\x18\x45VENT_KIND_STUDY_STARTED\x10\x02\x12\x1b\n\x17\x45VENT_KIND_STUDY_PAUSED\x10\x03\x12\x1c\n\x18\x45VENT_KIND_STUDY_RESUMED\x10\x04\x12\x1c\n\x18\x45VENT_KIND_STUDY_STOPPED\x10\x05\x12\x1e\n\x1a\x45VENT_KIND_STUDY_COMPLETED\x10\x06\x12\x1b\n\x17\x45VENT_KIND_VISIT_LEASED\x10\x07\x12\x1e\n\x1a\x45VENT_KIND_VISIT_COMMITTED\x10\x08\x12\x1d\n\x19\x45VENT_KIND_SITE_EVALUATED\x10\t\x12 \n\x1c\x45VENT_KIND_EVALUATION_MISSED\x10\n\x12\x1b\n\x17\x45VENT_KIND_SITE_SKIPPED\x10\x0b\x12\x1d\n\x19\x45VENT_KIND_SITE_WITHDRAWN\x10\x0c\x12\x19\n\x15\x45VENT_KIND_SITE_ADDED\x10\r\x12\x1e\n\x1a\x45VENT_KIND_SITES_REORDERED\x10\x0e\x32\x83\x02\n\x0cStudyService\x12V\n\tGetStatus\x12#.wardround.wire.v1.GetStatusRequest\x1a$.wardround.wire.v1.GetStatusResponse\x12L\n\x05Watch\x12\x1f.wardround.wire.v1.WatchRequest\x1a .wardround.wire.v1.WatchResponse0\x01\x12M\n\x06\x43hange\x12 .wardround.wire.v1.ChangeRequest\x1a!.wardround.wire.v1.ChangeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wardround.wire.v1.study_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REMEDY']._serialized_start=1981
-  _globals['_REMEDY']._serialized_end=2051
-  _globals['_STANDING']._serialized_start=2054
-  _globals['_STANDING']._serialized_end=2200
-  _globals['_SITESTANDING']._serialized_start=2203
-  _globals['_SITESTANDING']._serialized_end=2386
-  _globals['_EVENTKIND']._serialized_start=2389
-  _globals['_EVENTKIND']._serialized_end=2854
-  _globals['_GETSTATUSREQUEST']._serialized_start=88
-  _globals['_GETSTATUSREQUEST']._serialized_end=124
-  _globals['_GETSTATUSRESPONSE']._serialized_start=126
-  _globals['_GETSTATUSRESPONSE']._serialized_end=207
-  _globals['_WATCHREQUEST']._serialized_start=209
-  _globals['_WATCHREQUEST']._serialized_end=256
-  _globals['_WATCHRESPONSE']._serialized_start=258
-  _globals['_WATCHRESPONSE']._serialized_end=368
-  _globals['_CHANGEREQUEST']._serialized_start=371
-  _globals['_CHANGEREQUEST']._serialized_end=762
-  _globals['_CHANGERESPONSE']._serialized_start=764
-  _globals['_CHANGERESPONSE']._serialized_end=828
-  _globals['_START']._serialized_start=830
-  _globals['_START']._serialized_end=837
-  _globals['_PAUSE']._serialized_start=839
-  _globals['_PAUSE']._serialized_end=846
-  _globals['_RESUME']._serialized_start=848
-  _globals['_RESUME']._serialized_end=856
-  _globals['_STOP']._serialized_start=858
-  _globals['_STOP']._serialized_end=864
-  _globals['_SKIP']._serialized_start=866
-  _globals['_SKIP']._serialized_end=889
-  _globals['_WITHDRAW']._serialized_start=891
-  _globals['_WITHDRAW']._serialized_end=961
-  _globals['_ADD']._serialized_start=963
-  _globals['_ADD']._serialized_end=985
-  _globals['_REORDER']._serialized_start=987
-  _globals['_REORDER']._serialized_end=1013
-  _globals['_STUDYSTATUS']._serialized_start=1016
-  _globals['_STUDYSTATUS']._serialized_end=1315
-  _globals['_WITHDRAWAL']._serialized_start=1318
-  _globals['_WITHDRAWAL']._serialized_end=1499
-  _globals['_DESCENDANT']._serialized_start=1501
-  _globals['_DESCENDANT']._serialized_end=1561
-  _globals['_SITESTATUS']._serialized_start=1564
-  _globals['_SITESTATUS']._serialized_end=1719
-  _globals['_DUE']._serialized_start=1721
-  _globals['_DUE']._serialized_end=1800
-  _globals['_STUDYEVENT']._serialized_start=1803
-  _globals['_STUDYEVENT']._serialized_end=1979
-  _globals['_STUDYSERVICE']._serialized_start=2857
-  _globals['_STUDYSERVICE']._serialized_end=3116
+  _globals['_REMEDY']._serialized_start=2064
+  _globals['_REMEDY']._serialized_end=2134
+  _globals['_STANDING']._serialized_start=2137
+  _globals['_STANDING']._serialized_end=2283
+  _globals['_SITESTANDING']._serialized_start=2286
+  _globals['_SITESTANDING']._serialized_end=2469
+  _globals['_EVENTKIND']._serialized_start=2472
+  _globals['_EVENTKIND']._serialized_end=2937
+  _globals['_GETSTATUSREQUEST']._serialized_start=120
+  _globals['_GETSTATUSREQUEST']._serialized_end=156
+  _globals['_GETSTATUSRESPONSE']._serialized_start=158
+  _globals['_GETSTATUSRESPONSE']._serialized_end=239
+  _globals['_WATCHREQUEST']._serialized_start=241
+  _globals['_WATCHREQUEST']._serialized_end=288
+  _globals['_WATCHRESPONSE']._serialized_start=290
+  _globals['_WATCHRESPONSE']._serialized_end=400
+  _globals['_CHANGEREQUEST']._serialized_start=403
+  _globals['_CHANGEREQUEST']._serialized_end=794
+  _globals['_CHANGERESPONSE']._serialized_start=796
+  _globals['_CHANGERESPONSE']._serialized_end=860
+  _globals['_START']._serialized_start=862
+  _globals['_START']._serialized_end=869
+  _globals['_PAUSE']._serialized_start=871
+  _globals['_PAUSE']._serialized_end=878
+  _globals['_RESUME']._serialized_start=880
+  _globals['_RESUME']._serialized_end=888
+  _globals['_STOP']._serialized_start=890
+  _globals['_STOP']._serialized_end=896
+  _globals['_SKIP']._serialized_start=898
+  _globals['_SKIP']._serialized_end=921
+  _globals['_WITHDRAW']._serialized_start=923
+  _globals['_WITHDRAW']._serialized_end=993
+  _globals['_ADD']._serialized_start=995
+  _globals['_ADD']._serialized_end=1017
+  _globals['_REORDER']._serialized_start=1019
+  _globals['_REORDER']._serialized_end=1045
+  _globals['_STUDYSTATUS']._serialized_start=1048
+  _globals['_STUDYSTATUS']._serialized_end=1347
+  _globals['_WITHDRAWAL']._serialized_start=1350
+  _globals['_WITHDRAWAL']._serialized_end=1531
+  _globals['_DESCENDANT']._serialized_start=1533
+  _globals['_DESCENDANT']._serialized_end=1593
+  _globals['_SITESTATUS']._serialized_start=1596
+  _globals['_SITESTATUS']._serialized_end=1802
+  _globals['_DUE']._serialized_start=1804
+  _globals['_DUE']._serialized_end=1883
+  _globals['_STUDYEVENT']._serialized_start=1886
+  _globals['_STUDYEVENT']._serialized_end=2062
+  _globals['_STUDYSERVICE']._serialized_start=2940
+  _globals['_STUDYSERVICE']._serialized_end=3199
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from wardround.wire.v1 import checkpoint_pb2 as _checkpoint_pb2
+from wardround.wire.v1 import report_pb2 as _report_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -698,6 +699,7 @@ class SiteStatus(_message.Message):
     DICE_FIELD_NUMBER: _builtins.int
     IS_PRESENT_FIELD_NUMBER: _builtins.int
     BY_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     """Identifier of the site."""
     standing: Global___SiteStanding.ValueType
@@ -710,6 +712,8 @@ class SiteStatus(_message.Message):
     """Whether it is heard from."""
     by: _builtins.str
     """The operator who left it out. Empty where nobody did, or the plan's absence policy."""
+    refusal: _report_pb2.RefusalReason.ValueType
+    """Why it carries out no order. Not set where it does, or has not said."""
     def __init__(
         self,
         *,
@@ -719,10 +723,11 @@ class SiteStatus(_message.Message):
         dice: _builtins.float | None = ...,
         is_present: _builtins.bool = ...,
         by: _builtins.str = ...,
+        refusal: _report_pb2.RefusalReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "dice", b"dice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "by", b"by", "dice", b"dice", "is_present", b"is_present", "site_id", b"site_id", "standing", b"standing", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "by", b"by", "dice", b"dice", "is_present", b"is_present", "refusal", b"refusal", "site_id", b"site_id", "standing", b"standing", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dice: _TypeAlias = _typing.Literal["dice"]  # noqa: Y015
     _WhichOneofArgType__dice: _TypeAlias = _typing.Literal["_dice", b"_dice"]  # noqa: Y015
