@@ -103,6 +103,7 @@ def _protection(plan: StudyPlan, manifest: Manifest) -> list[str]:
             "Images are generated from denoiser and prompt, at sites visited later. They may "
             "resemble training images."
         )
+        facts.append(_audit(plan))
     if find_method(plan.method.name).keeps_real_cases:
         facts.append(
             f"The method '{plan.method.name}' BREAKS the rule that no image leaves a site: it "
@@ -129,6 +130,23 @@ def _dp(plan: StudyPlan) -> list[str]:
         f"that leaves it has a guarantee. Let it be one whose cases are public."
     )
     return [how, budget, first]
+
+
+def _audit(plan: StudyPlan) -> str:
+    audit = plan.audit
+    if not audit.samples:
+        return "They are NOT audited before they leave (audit.samples = 0)."
+    untold = "leave" if audit.few_cases == "release" else "do not leave"
+    membership = (
+        "is reported alone"
+        if audit.max_membership_auc == 1
+        else f"may not be told with an AUC above {audit.max_membership_auc:g}"
+    )
+    return (
+        f"Before they leave, {audit.samples} generated images are compared with this site's "
+        f"cases: they leave unless more than {audit.max_copy_rate:.0%} are certainly copies. Who "
+        f"was among the training cases {membership}. With too few cases to tell they {untold}."
+    )
 
 
 def _size(specs: Sequence[TensorSpec]) -> int:

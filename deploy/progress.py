@@ -28,6 +28,7 @@ _SPOKEN = {
     Phase.REPLAY: "drawing replay",
     Phase.SEGMENTER: "training the segmenter",
     Phase.DENOISER: "training the denoiser",
+    Phase.AUDIT: "looking for copies of own cases",
     Phase.EVALUATE: "scoring the new checkpoint",
     Phase.RELEASE: "releasing the checkpoint",
 }

@@ -49,6 +49,7 @@ _PHASES: Mapping[Phase, report_pb2.Phase.ValueType] = {
     Phase.DENOISER: report_pb2.PHASE_DENOISER,
     Phase.EVALUATE: report_pb2.PHASE_EVALUATE,
     Phase.RELEASE: report_pb2.PHASE_RELEASE,
+    Phase.AUDIT: report_pb2.PHASE_AUDIT,
 }
 _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.DICE_BEFORE: report_pb2.METRIC_DICE_BEFORE,
@@ -59,6 +60,18 @@ _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.GRADIENT_COSINE_LAST: report_pb2.METRIC_GRADIENT_COSINE_LAST,
     Metric.REPLAYED_PAIRS: report_pb2.METRIC_REPLAYED_PAIRS,
     Metric.REPLAY_AGREEMENT: report_pb2.METRIC_REPLAY_AGREEMENT,
+    Metric.AUDIT_TELLS: report_pb2.METRIC_AUDIT_TELLS,
+    Metric.AUDIT_RETRAININGS: report_pb2.METRIC_AUDIT_RETRAININGS,
+    Metric.COPY_RATE: report_pb2.METRIC_COPY_RATE,
+    Metric.COPY_RATE_AT_LEAST: report_pb2.METRIC_COPY_RATE_AT_LEAST,
+    Metric.COPY_RATE_AT_MOST: report_pb2.METRIC_COPY_RATE_AT_MOST,
+    Metric.FEATURE_COPY_RATE: report_pb2.METRIC_FEATURE_COPY_RATE,
+    Metric.FEATURE_COPY_RATE_AT_LEAST: report_pb2.METRIC_FEATURE_COPY_RATE_AT_LEAST,
+    Metric.FEATURE_COPY_RATE_AT_MOST: report_pb2.METRIC_FEATURE_COPY_RATE_AT_MOST,
+    Metric.SAME_CASE_SHARE: report_pb2.METRIC_SAME_CASE_SHARE,
+    Metric.MEMBERSHIP_AUC: report_pb2.METRIC_MEMBERSHIP_AUC,
+    Metric.MEMBERSHIP_AUC_AT_LEAST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_LEAST,
+    Metric.MEMBERSHIP_AUC_AT_MOST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_MOST,
 }
 _REASONS: Mapping[RefusalReason, report_pb2.RefusalReason.ValueType] = {
     RefusalReason.NOT_APPROVED: report_pb2.REFUSAL_REASON_NOT_APPROVED,

@@ -12,7 +12,8 @@
     |- IdentityError             10  a certificate is missing, not valid, or of the wrong role
     |- ConnectionLost            11  the other end cannot be reached
     |- TrailError                12  an audit trail is broken or cannot be written
-    '- NotPermitted              13  this site's staff or policy does not permit it
+    |- NotPermitted              13  this site's staff or policy does not permit it
+    '- AuditFailed               14  what was trained remembers cases, or nobody can tell
 
 A message is a sentence with the facts (what, where, expected, got) and the remedy. It names files
 and keys; it never holds tensor contents.
@@ -107,3 +108,9 @@ class NotApproved(NotPermitted):
 
 class BudgetSpent(NotPermitted):
     """It would exceed the site's privacy budget."""
+
+
+class AuditFailed(WardroundError):
+    """What was trained copies the site's cases, or too few cases are there to tell."""
+
+    exit_status = 14

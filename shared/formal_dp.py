@@ -57,6 +57,6 @@ def note_of(plan: StudyPlan) -> str:
         else "No formal privacy guarantee is given"
     )
     return (
-        f"No image left its site; model weights and prompts did. {given}, and whether generated "
-        f"images copy training images was not audited."
+        f"No image left its site; model weights and prompts did. {given}. What the "
+        f"memorisation audit of each visit found is under `audit`."
     )

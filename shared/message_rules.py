@@ -64,7 +64,8 @@ PART_NAME = re.compile(
     rf"{'|'.join(_FIXED_PARTS)}|({re.escape(PROMPT)}|{re.escape(LABELLER)}){_SITE}"
 )
 _COSINES = (Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST)
-_SHARES = (Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_AGREEMENT)
+_COUNTS = (Metric.REPLAYED_PAIRS, Metric.AUDIT_RETRAININGS)
+_LOSSES = (Metric.SEGMENTER_LOSS, Metric.DENOISER_LOSS)
 
 
 def check(message: Message) -> None:
@@ -144,12 +145,12 @@ def _check_visit_report(report: VisitReport) -> None:
 
 
 def _range(metric: Metric) -> tuple[float, float]:
-    if metric in _SHARES:
-        return 0, 1
     if metric in _COSINES:
         # Rounding in float32 lets a cosine of equal gradients pass 1 by a little.
         return -1.001, 1.001
-    return (0, MAX_COUNT) if metric is Metric.REPLAYED_PAIRS else (0, MAX_LOSS)
+    if metric in _COUNTS:
+        return 0, MAX_COUNT
+    return (0, MAX_LOSS) if metric in _LOSSES else (0, 1)
 
 
 def _check_evaluation_report(report: EvaluationReport) -> None:

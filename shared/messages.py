@@ -17,6 +17,7 @@ class Phase(Enum):
     REPLAY = "replay"
     SEGMENTER = "segmenter"
     DENOISER = "denoiser"
+    AUDIT = "audit"
     EVALUATE = "evaluate"
     RELEASE = "release"
 
@@ -32,6 +33,19 @@ class Metric(Enum):
     GRADIENT_COSINE_LAST = "gradient_cosine_last"  # [-1, 1], last tenth
     REPLAYED_PAIRS = "replayed_pairs"  # count
     REPLAY_AGREEMENT = "replay_agreement"  # [0, 1], Dice of drawn labels and the arriving segmenter
+    # What the memorisation audit found in the denoiser that left; a bound holds with 95 %.
+    AUDIT_TELLS = "audit_tells"  # 1; 0 where the site has too few cases to tell, and the rest lacks
+    AUDIT_RETRAININGS = "audit_retrainings"  # count: how often an earlier denoiser did not pass
+    COPY_RATE = "copy_rate"  # [0, 1], of pairs drawn under the own prompt, compared in pixels
+    COPY_RATE_AT_LEAST = "copy_rate_at_least"
+    COPY_RATE_AT_MOST = "copy_rate_at_most"
+    FEATURE_COPY_RATE = "feature_copy_rate"  # [0, 1], the same in the segmenter's features
+    FEATURE_COPY_RATE_AT_LEAST = "feature_copy_rate_at_least"
+    FEATURE_COPY_RATE_AT_MOST = "feature_copy_rate_at_most"
+    SAME_CASE_SHARE = "same_case_share"  # [0, 1], of drawn pairs nearest to one training case
+    MEMBERSHIP_AUC = "membership_auc"  # [0, 1], training cases told from others by their loss
+    MEMBERSHIP_AUC_AT_LEAST = "membership_auc_at_least"
+    MEMBERSHIP_AUC_AT_MOST = "membership_auc_at_most"
 
 
 class RefusalReason(Enum):

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
+from wardround.shared.plan_audit import Audit
 from wardround.shared.plan_method import Method
 from wardround.shared.plan_override import apply_override
 from wardround.shared.plan_privacy import Privacy
@@ -254,6 +255,7 @@ class StudyPlan(Section):
     replay: Replay = Replay()
     method: Method = Method()
     compute: Compute = Compute()
+    audit: Audit = Audit()
     release: Release = Release()
     privacy: Privacy = Privacy()
     absence: Absence = Absence()

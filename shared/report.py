@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from wardround.shared import continual_metrics
+from wardround.shared import continual_metrics, report_audit
 from wardround.shared.errors import JournalError
 from wardround.shared.formal_dp import note_of, promise_of
 from wardround.shared.messages import EvaluationReport, VisitReport
@@ -31,7 +31,6 @@ from wardround.shared.report_surface import (
 )
 
 SCHEMA_ID = "https://wardround.example/report.schema.json"
-AUDIT_NOT_RUN = "not run"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _FIRST_VERSION = b'"schema_version": 1,'
 
@@ -62,7 +61,7 @@ class Curves(Part):
 class Audit(Part):
     """Whether generated images copy training images."""
 
-    copies_found: Whole | None = Field(description="null where the audit was not run")
+    copies_found: Whole | None = Field(description="over all visits; null where no audit tells")
     note: str
 
 
@@ -257,7 +256,10 @@ def build(facts: Facts) -> Report:
             if (visit, site) in cells
         ),
         visits=tuple(_numbers(report) for report in facts.visits),
-        audit=Audit(copies_found=None, note=AUDIT_NOT_RUN),
+        audit=Audit(
+            copies_found=report_audit.copies_of(facts.visits, facts.plan.audit.samples),
+            note=report_audit.note_of(facts.visits),
+        ),
         timing=_timing(facts.visits, facts.wall_seconds),
         bytes=_traffic(facts),
         versions=dict(sorted(facts.versions.items())),

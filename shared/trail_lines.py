@@ -44,6 +44,7 @@ class LineKind(StrEnum):
     RELEASED = "released"  # site: the egress guard let something out
     SPENT = "spent"  # site: a prompt that is about to leave is charged to its privacy budget
     REFUSED = "refused"  # site: the egress guard kept something in
+    AUDITED = "audited"  # site: a denoiser was looked at for copies of the site's cases
     JOURNALLED = "journalled"  # coordinator: an event of the study is in the journal
 
 

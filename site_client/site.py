@@ -10,6 +10,7 @@ import torch
 
 from wardround.shared import codec
 from wardround.shared.checkpoint import (
+    PROMPT,
     Manifest,
     judged_part,
     ref_of,
@@ -27,10 +28,12 @@ from wardround.shared.messages import (
     PartRef,
     Phase,
     Progress,
+    VisitOrder,
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import AUDIT, Trail
+from wardround.shared.trail_lines import LineKind
 from wardround.site_client.data.cases import SiteData, digest_of
 from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.inference import evaluate
@@ -41,6 +44,8 @@ from wardround.site_client.privacy.approval import expect_approved
 from wardround.site_client.privacy.content_check import ContentCheck
 from wardround.site_client.privacy.egress import EgressGuard
 from wardround.site_client.privacy.image_search import ImageSearch
+from wardround.site_client.privacy.inspection import Inspection
+from wardround.site_client.privacy.memorisation import Limits
 from wardround.site_client.privacy.policy import SitePolicy
 from wardround.site_client.privacy.secret_stream import secret_in
 from wardround.site_client.visit import Visit
@@ -77,6 +82,11 @@ class Site:
         self.plan, self.data, self.manifest = plan, data, manifest
         self.borrowed = dict(borrowed or {})
         self.memo = Memo(memo or workspace / "memo")
+        self._limits = Limits(
+            max_copy_rate=policy.most_copies(plan),
+            max_membership_auc=policy.most_membership(plan),
+            may_release_untold=policy.may_release_untold(plan),
+        )
         self.trail = Trail(workspace / AUDIT, holder=uri_of(Role.SITE, data.site_id))
         self.workspace = workspace
         self.guard = EgressGuard(
@@ -115,6 +125,8 @@ class Site:
             parent=parent,
             borrowed={s: d for s, d in self.borrowed.items() if s not in message.withdrawn},
             memo=self.memo,
+            limits=self._limits,
+            note=lambda inspection, made: self._note(message, inspection, made),
             watch=watch,
             secret=secret_in(self.workspace) if is_private else None,
         )
@@ -172,6 +184,20 @@ class Site:
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))
+
+    def _note(self, order: VisitOrder, inspection: Inspection, parts: Mapping[str, bytes]) -> None:
+        """Write into the site's audit trail what the memorisation audit found in a denoiser."""
+        prompt = PROMPT + order.site_id
+        made = {name: hashlib.sha256(parts[name]).hexdigest() for name in ("denoiser", prompt)}
+        self.trail.append(
+            LineKind.AUDITED,
+            {
+                "visit": order.visit,
+                "study": order.study_id,
+                **made,
+                **inspection.facts(self._limits),
+            },
+        )
 
     @cached_property
     def _own_images(self) -> ImageSearch:

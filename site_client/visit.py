@@ -1,9 +1,9 @@
 """One visit, top to bottom: what a site does when the model comes round.
 
 Fetch the parent checkpoint, score it, draw replay of earlier sites, train the segmenter on own
-cases and replay and, side by side with it, the denoiser and the own prompt, score the result,
-release it through the egress guard, commit. Each phase is a pure function of its inputs, kept in
-the memo, so that a visit cut anywhere ends in the same bytes.
+cases and replay and, side by side with it, the denoiser and the own prompt, look whether these
+remember cases, score the result, release it through the egress guard, commit. Each phase is a pure
+function of its inputs, kept in the memo, so that a visit cut anywhere ends in the same bytes.
 """
 
 import time
@@ -19,20 +19,18 @@ from wardround.shared import seeds
 from wardround.shared.checkpoint import LABELLER, PROMPT
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
+from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.denoiser import new_prompt
 from wardround.site_client.learning.exemplars import EarlierSite
-from wardround.site_client.learning.generator_training import Remembered
+from wardround.site_client.learning.generator_training import Remembered, regularised
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
-from wardround.site_client.learning.inference import (
-    evaluate,
-    mirrored_probabilities,
-    probabilities,
-)
+from wardround.site_client.learning.inference import evaluate
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
 from wardround.site_client.learning.pools import case_pool
+from wardround.site_client.learning.relabel import relabelled
 from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.segmenter_training import train_segmenter
 from wardround.site_client.learning.weights import (
@@ -42,6 +40,8 @@ from wardround.site_client.learning.weights import (
     unpack,
 )
 from wardround.site_client.memo import Memo, Result
+from wardround.site_client.privacy.inspection import Inspection
+from wardround.site_client.privacy.memorisation import Limits
 from wardround.site_client.private_phase import PrivatePhase
 from wardround.site_client.side_by_side import alongside
 
@@ -69,6 +69,8 @@ class Visit:
         parent: Part name to safetensors bytes of the parent checkpoint.
         borrowed: Other sites' cases, by site; a simulation gives them to methods that keep cases.
         memo: Where finished phases are kept.
+        limits: What the memorisation audit lets pass.
+        note: Told of each denoiser that was audited, with its parts.
         watch: Called with (phase, step, steps).
         secret: The site's, where the prompt is to have a differential privacy guarantee.
     """
@@ -79,6 +81,8 @@ class Visit:
     parent: Mapping[str, bytes]
     borrowed: Mapping[str, SiteData]
     memo: Memo
+    limits: Limits
+    note: Callable[[Inspection, Mapping[str, bytes]], None]
     watch: Watch
     secret: bytes | None = None
     metrics: dict[Metric, float] = field(default_factory=dict)
@@ -96,6 +100,9 @@ class Visit:
         with self._phase(Phase.REPLAY) as watch:
             remembered = self._replay(watch)
         parts = self._train(segmenter, remembered)
+        if "denoiser" in parts and self.plan.audit.samples:
+            with self._phase(Phase.AUDIT):
+                parts |= self._inspected(parts, remembered)
         with self._phase(Phase.EVALUATE) as watch:
             fill_network(segmenter, parts["segmenter"])
             self.metrics[Metric.DICE_AFTER] = _mean_dice(
@@ -150,15 +157,14 @@ class Visit:
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
                 return self._train_segmenter(segmenter, remembered, watch)
-        with alongside(lambda watch: self._train_denoiser(remembered, watch)) as denoiser:
+        with alongside(lambda watch: self._train_denoiser(remembered, 0, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:
                 parts = self._train_segmenter(segmenter, remembered, watch)
             self.watch(Phase.DENOISER, 0, 0)
             trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
         # What the denoiser took longer than the segmenter, so that phases add up to the visit.
         self.seconds[Phase.DENOISER] = max(0.0, trained.seconds - self.seconds[Phase.SEGMENTER])
-        if trained.loss is not None:
-            self.metrics[Metric.DENOISER_LOSS] = trained.loss
+        self._report_loss(trained)
         return parts | trained.parts
 
     def _train_segmenter(
@@ -251,18 +257,10 @@ class Visit:
             return [own], method.keep(earlier, self.plan)
         if not remembered:
             return [own], []
-        label = mirrored_probabilities if self.plan.augmentation.flip else probabilities
-        given = [
-            label(labeller, site.pairs.images_NCX, task)
-            for labeller, site in zip(self._labellers(segmenter), remembered, strict=True)
-        ]
-        self.metrics[Metric.REPLAY_AGREEMENT] = _agreement(remembered, given)
-        if self.plan.replay.labels == "joint":
-            return [own], [site.pairs for site in remembered]
-        return [own], [
-            Pool(images_NCX=site.pairs.images_NCX, targets_NKX=targets_NKX)
-            for site, targets_NKX in zip(remembered, given, strict=True)
-        ]
+        drawn = [site.pairs for site in remembered]
+        replay, agreement = relabelled(drawn, self._labellers(segmenter), self.plan)
+        self.metrics[Metric.REPLAY_AGREEMENT] = agreement
+        return [own], replay
 
     def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
         """Yield who labels each earlier site's pairs."""
@@ -274,20 +272,51 @@ class Visit:
         labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
         return fill_network(labeller, self.parent[LABELLER + site_id])
 
+    def _inspected(
+        self, parts: dict[str, bytes], remembered: list[Remembered]
+    ) -> Mapping[str, bytes]:
+        """Return the parts with a denoiser that may leave, trained anew as often as allowed."""
+
+        def candidates() -> Iterator[Mapping[str, bytes]]:
+            yield parts
+            # Another prompt under differential privacy would have to be paid for from the budget.
+            retries = self.plan.audit.retries if self.secret is None else 0
+            for attempt in range(1, retries + 1):
+                trained = self._train_denoiser(remembered, attempt, lambda _step, _steps: None)
+                self._report_loss(trained)
+                yield {**parts, **trained.parts}
+
+        phase = AuditPhase(plan=self.plan, data=self.data, limits=self.limits, note=self.note)
+        key = self._key("audit", samples=self.plan.audit.samples)
+        passed, inspection = phase.run(
+            candidates(), key=key, recall=self._recall, stream=lambda: self._stream("audit")
+        )
+        if self.secret is None:  # else they are numbers about the cases, made without noise
+            self.metrics |= inspection.metrics()
+        return passed
+
+    def _report_loss(self, trained: _Denoised) -> None:
+        if trained.loss is not None:
+            self.metrics[Metric.DENOISER_LOSS] = trained.loss
+
     def _train_denoiser(
-        self, remembered: list[Remembered], watch: Callable[[int, int], None]
+        self, remembered: list[Remembered], attempt: int, watch: Callable[[int, int], None]
     ) -> _Denoised:
-        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing."""
+        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing.
+
+        Each further `attempt` is more regularised than the one before.
+        """
         start_s = time.perf_counter()
         torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
         kind = find_method(self.plan.method.name).generator
         denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
         fill_network(denoiser, self.parent["denoiser"])
-        start = new_prompt(
-            self.plan.denoiser, [site.prompt_PW for site in remembered], self._stream("prompt")
-        )
+        again = (str(attempt),) if attempt else ()
+        plan = regularised(self.plan, attempt)
+        earlier = [site.prompt_PW for site in remembered]
+        start = new_prompt(plan.denoiser, earlier, self._stream("prompt", *again))
         prompts = [PROMPT + site for site in self.order.visited]
-        key = self._key("denoiser", parent=self._digests("denoiser", *prompts))
+        key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
 
         def trained() -> Result:
             student, prompt_PW, loss = kind.train(
@@ -295,8 +324,8 @@ class Visit:
                 start,
                 own=case_pool(self.data.train, self.plan.task),
                 earlier=remembered,
-                plan=self.plan,
-                generator=self._stream("denoiser"),
+                plan=plan,
+                generator=self._stream("denoiser", *again),
                 watch=watch,
             )
             tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
@@ -331,10 +360,10 @@ class Visit:
         seed = seeds.derive(self.plan.seed, *self.order.visited, self.order.site_id, purpose, *more)
         return torch.Generator().manual_seed(seed)
 
-    def _key(self, purpose: str, **more: Any) -> dict[str, Any]:
+    def _key(self, purpose: str, *again: str, **more: Any) -> dict[str, Any]:
         """Return what determines the result of a phase of this visit."""
         return {
-            "purpose": purpose,
+            "purpose": "/".join([purpose, *again]),
             "seed": self.plan.seed,
             "lineage": [*self.order.visited, self.order.site_id],
             "data": self.data.digest,
@@ -362,14 +391,6 @@ class Visit:
         start, saved = time.perf_counter(), self.saved_seconds
         yield lambda step, steps: self.watch(phase, step, steps)
         self.seconds[phase] = time.perf_counter() - start + self.saved_seconds - saved
-
-
-def _agreement(remembered: list[Remembered], given: list[Tensor]) -> float:
-    """Return the Dice of drawn labels against those given, all foreground as one."""
-    drawn = torch.cat([site.pairs.labels_NX for site in remembered]) > 0
-    found = torch.cat([targets_NKX.argmax(dim=1) for targets_NKX in given]) > 0
-    total = int(drawn.sum() + found.sum())
-    return 2 * int((drawn & found).sum()) / total if total else 1.0
 
 
 def _mean_dice(scores: Any) -> float:

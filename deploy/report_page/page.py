@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wardround.deploy.report_page import views
+from wardround.deploy.report_page.audits import audits
 from wardround.deploy.report_page.pictures import Pictures
 from wardround.shared.report import Report
 
@@ -51,6 +52,7 @@ def _content(report: Report, pictures: Pictures, command: Sequence[str]) -> dict
         "panels": views.panels(report),
         "surface": views.surface(report),
         "classes": views.classes(report),
+        "audits": audits(report),
         "galleries": views.galleries(pictures),
         "examples": views.examples(pictures),
         "sites_are_mock": pictures.sites_are_mock,

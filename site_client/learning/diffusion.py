@@ -88,6 +88,23 @@ def draw_pairs(
     return separate(torch.cat(drawn), num_classes)
 
 
+def restore_pairs(
+    denoiser: nn.Module,
+    pairs_BCX: Tensor,
+    prompt_PW: Tensor,
+    noise_CX: Tensor,
+    level: float,
+    plan: StudyPlan,
+) -> Tensor:
+    """Return what the denoiser makes of pairs with noise of `level`, a share of the schedule."""
+    t_B = torch.full((len(pairs_BCX),), int(level * plan.denoiser.timesteps))
+    noisy_BCX = new_schedule(plan).add_noise(pairs_BCX, noise_CX.expand(pairs_BCX.shape), t_B)
+    with precision(plan):
+        made_BCX = denoiser(noisy_BCX, t_B, prompt_PW.expand(len(pairs_BCX), -1, -1))
+    restored_BCX: Tensor = made_BCX.float()
+    return restored_BCX
+
+
 def train_denoiser(
     denoiser: nn.Module,
     prompt_PW: Tensor,

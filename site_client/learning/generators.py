@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.learning.denoiser import build_denoiser
-from wardround.site_client.learning.diffusion import draw_pairs, train_denoiser
+from wardround.site_client.learning.diffusion import draw_pairs, restore_pairs, train_denoiser
 from wardround.site_client.learning.generator_training import Remembered
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.vae import build_vae, draw_from_vae, train_vae
+from wardround.site_client.learning.vae import build_vae, draw_from_vae, restore_by_vae, train_vae
 
 
 class Draw(Protocol):
@@ -55,12 +55,20 @@ class Train(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairGenerator:
-    """A kind of network that draws pairs: how it is built, trained and drawn from."""
+    """A kind of network that draws pairs: how it is built, trained and drawn from.
+
+    Attributes:
+        restore: Given a network, pairs (B, C, *X), a prompt (P, W), noise (C, *X), its level in
+            (0, 1) and the plan, returns the pairs as the network restores them.
+    """
 
     build: Callable[[Task, DenoiserConfig, int], nn.Module]
     train: Train
     draw: Draw
+    restore: Callable[[nn.Module, Tensor, Tensor, Tensor, float, StudyPlan], Tensor]
 
 
-DIFFUSION = PairGenerator(build=build_denoiser, train=train_denoiser, draw=draw_pairs)
-VAE = PairGenerator(build=build_vae, train=train_vae, draw=draw_from_vae)
+DIFFUSION = PairGenerator(
+    build=build_denoiser, train=train_denoiser, draw=draw_pairs, restore=restore_pairs
+)
+VAE = PairGenerator(build=build_vae, train=train_vae, draw=draw_from_vae, restore=restore_by_vae)

@@ -161,6 +161,23 @@ def draw_from_vae(
     return separate(torch.cat(drawn), len(plan.task.classes))
 
 
+def restore_by_vae(
+    vae: nn.Module,
+    pairs_BCX: Tensor,
+    prompt_PW: Tensor,
+    _noise_CX: Tensor,
+    _level: float,
+    plan: StudyPlan,
+) -> Tensor:
+    """Return the pairs as the mean of their codes decodes; no noise is in that."""
+    if not isinstance(vae, Vae):
+        raise TypeError(f"a {type(vae).__name__} is no autoencoder to restore by")
+    prompt_BPW = prompt_PW.expand(len(pairs_BCX), -1, -1)
+    with precision(plan):
+        mean_BZ, _ = vae.encode(pairs_BCX, prompt_BPW)
+        return vae.decode(mean_BZ, prompt_BPW).float()
+
+
 def train_vae(
     vae: nn.Module,
     prompt_PW: Tensor,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wardround.shared import plan_faults
 from wardround.shared.errors import NotPermitted, PlanError
 from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_audit import Area, Share
 
 POLICY_FILE = "site.toml"
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}$")]
@@ -33,6 +34,17 @@ class SitePolicy(BaseModel):
     )
     byte_budget: Annotated[int, Field(ge=1)] | None = Field(
         None, description="most bytes of checkpoint that may leave in one visit"
+    )
+    max_copy_rate: Share | None = Field(
+        None, description="as `audit.max_copy_rate` of a plan; the smaller one holds"
+    )
+    max_membership_auc: Area | None = Field(
+        None, description="as `audit.max_membership_auc` of a plan; the smaller one holds"
+    )
+    few_cases: Literal["as-planned", "refuse"] = Field(
+        "as-planned",
+        description="as-planned: where this site has too few cases for the memorisation audit to "
+        "tell, do as the plan's `audit.few_cases` says; refuse: release no denoiser then",
     )
     epsilon_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,
@@ -59,6 +71,18 @@ class SitePolicy(BaseModel):
         """Return how many bytes of checkpoint a visit may release."""
         own = self.byte_budget
         return plan.release.byte_budget if own is None else min(own, plan.release.byte_budget)
+
+    def most_copies(self, plan: StudyPlan) -> float:
+        """Return the share of copies that stops a release once it is certain to be exceeded."""
+        return min(plan.audit.max_copy_rate, self.max_copy_rate or 1.0)
+
+    def most_membership(self, plan: StudyPlan) -> float:
+        """Return the area under the curve of telling members that stops a release likewise."""
+        return min(plan.audit.max_membership_auc, self.max_membership_auc or 1.0)
+
+    def may_release_untold(self, plan: StudyPlan) -> bool:
+        """Return whether a denoiser may leave that too few cases are there to judge."""
+        return self.few_cases != "refuse" and plan.audit.few_cases == "release"
 
     def most_epsilon(self, plan: StudyPlan) -> float:
         """Return what the prompts of this site may add up to."""

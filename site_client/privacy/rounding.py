@@ -28,11 +28,11 @@ from wardround.shared.plan import StudyPlan
 SCORE_DIGITS, LOSS_DIGITS, SECONDS_DIGITS = 6, 4, 3
 PROGRESS_PARTS = 50
 MAX_CASES = 100_000
-_COARSE = (
-    Metric.SEGMENTER_LOSS,
-    Metric.DENOISER_LOSS,
-    Metric.GRADIENT_COSINE_FIRST,
-    Metric.GRADIENT_COSINE_LAST,
+_FINE = (
+    Metric.DICE_BEFORE,
+    Metric.DICE_AFTER,
+    Metric.REPLAYED_PAIRS,
+    Metric.REPLAY_AGREEMENT,
 )
 _COUNTS_CASES = (Phase.EVALUATE_PARENT, Phase.EVALUATE)
 _K = TypeVar("_K")
@@ -66,7 +66,7 @@ def rounded_visit(report: VisitReport, order: VisitOrder, plan: StudyPlan, k: in
         report,
         num_train=suppressed(report.num_train, k),
         metrics={
-            metric: rounded(value, LOSS_DIGITS if metric in _COARSE else SCORE_DIGITS)
+            metric: rounded(value, SCORE_DIGITS if metric in _FINE else LOSS_DIGITS)
             for metric, value in report.metrics.items()
         },
         phase_seconds=_all_rounded(report.phase_seconds, SECONDS_DIGITS),

@@ -36,6 +36,7 @@ CHECKPOINT = ref_of(
         PartRef(name="prompt.runmc", digest="2" * 64, size_bytes=1104),
     ]
 )
+UNAUDITED = tuple(Metric)[:8]  # those there were before the memorisation audit
 MESSAGES = {
     "visit_order": VisitOrder(
         study_id="prostate",
@@ -58,8 +59,21 @@ MESSAGES = {
         visit=2,
         site_id="bmc",
         num_train=30,
-        metrics={metric: number / 16 for number, metric in enumerate(Metric)},
-        phase_seconds={phase: number / 2 for number, phase in enumerate(Phase)},
+        metrics={metric: number / 16 for number, metric in enumerate(UNAUDITED)},
+        phase_seconds={
+            phase: number / 2
+            for number, phase in enumerate(phase for phase in Phase if phase is not Phase.AUDIT)
+        },
+    ),
+    "visit_report_audited": VisitReport(
+        visit=2,
+        site_id="bmc",
+        num_train=30,
+        metrics={
+            metric: number / 16
+            for number, metric in enumerate(metric for metric in Metric if metric not in UNAUDITED)
+        },
+        phase_seconds={Phase.AUDIT: 5.5},
     ),
     "visit_report_suppressed": VisitReport(
         visit=2, site_id="bmc", num_train=None, metrics={}, phase_seconds={}
@@ -136,7 +150,7 @@ def test_golden_bytes_are_read_and_written_as_ever(golden, name):
     message = MESSAGES[name]
     data = (golden / f"{name}.binpb").read_bytes()
     kind = name
-    for variant in ("_suppressed", "_labelled", "_anchored", "_guaranteed"):
+    for variant in ("_suppressed", "_labelled", "_anchored", "_guaranteed", "_audited"):
         kind = kind.removesuffix(variant)
     assert getattr(codec, f"decode_{kind}")(data) == message
     assert codec.encode(message) == data

@@ -59,12 +59,13 @@ specs = st.lists(
 
 
 def _values(metric):
-    bounded = {Metric.DICE_BEFORE, Metric.DICE_AFTER, Metric.REPLAY_AGREEMENT}
-    if metric in bounded:
-        return st.floats(0, 1)
     if metric in {Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST}:
         return st.floats(-1, 1)
-    return st.floats(0, 1e9)
+    if metric in {Metric.SEGMENTER_LOSS, Metric.DENOISER_LOSS}:
+        return st.floats(0, 1e9)
+    if metric in {Metric.REPLAYED_PAIRS, Metric.AUDIT_RETRAININGS}:
+        return st.floats(0, 1e9)
+    return st.floats(0, 1)
 
 
 scores = st.builds(

@@ -45,6 +45,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     """Scoring a checkpoint on the held-out cases."""
     PHASE_RELEASE: _Phase.ValueType  # 7
     """Checking and uploading what leaves the site."""
+    PHASE_AUDIT: _Phase.ValueType  # 8
+    """Looking whether the denoiser copies the site's cases; between training and scoring."""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """What a site is doing, in the order of a visit."""
@@ -65,6 +67,8 @@ PHASE_EVALUATE: Phase.ValueType  # 6
 """Scoring a checkpoint on the held-out cases."""
 PHASE_RELEASE: Phase.ValueType  # 7
 """Checking and uploading what leaves the site."""
+PHASE_AUDIT: Phase.ValueType  # 8
+"""Looking whether the denoiser copies the site's cases; between training and scoring."""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 class _Metric:
@@ -91,6 +95,30 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     """How many generated pairs were used."""
     METRIC_REPLAY_AGREEMENT: _Metric.ValueType  # 8
     """Dice between the labels drawn with generated images and those of the arriving segmenter, in [0, 1]."""
+    METRIC_AUDIT_TELLS: _Metric.ValueType  # 9
+    """Whether the site has enough cases for the memorisation audit to tell: 1, or 0 with none of the following."""
+    METRIC_AUDIT_RETRAININGS: _Metric.ValueType  # 10
+    """How often a denoiser did not pass the audit and was trained anew."""
+    METRIC_COPY_RATE: _Metric.ValueType  # 11
+    """Share of the pairs drawn under the site's own prompt that copy a training case, compared in pixels."""
+    METRIC_COPY_RATE_AT_LEAST: _Metric.ValueType  # 12
+    """Its lower bound (95 %)."""
+    METRIC_COPY_RATE_AT_MOST: _Metric.ValueType  # 13
+    """Its upper bound (95 %)."""
+    METRIC_FEATURE_COPY_RATE: _Metric.ValueType  # 14
+    """The same share, compared in the segmenter's features."""
+    METRIC_FEATURE_COPY_RATE_AT_LEAST: _Metric.ValueType  # 15
+    """Its lower bound (95 %)."""
+    METRIC_FEATURE_COPY_RATE_AT_MOST: _Metric.ValueType  # 16
+    """Its upper bound (95 %)."""
+    METRIC_SAME_CASE_SHARE: _Metric.ValueType  # 17
+    """Largest share of these pairs that one training case is the nearest to."""
+    METRIC_MEMBERSHIP_AUC: _Metric.ValueType  # 18
+    """How well training cases are told from held-out ones by the denoiser's loss: area under the ROC curve."""
+    METRIC_MEMBERSHIP_AUC_AT_LEAST: _Metric.ValueType  # 19
+    """Its lower bound (95 %)."""
+    METRIC_MEMBERSHIP_AUC_AT_MOST: _Metric.ValueType  # 20
+    """Its upper bound (95 %)."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """Every number a visit report may carry."""
@@ -113,6 +141,30 @@ METRIC_REPLAYED_PAIRS: Metric.ValueType  # 7
 """How many generated pairs were used."""
 METRIC_REPLAY_AGREEMENT: Metric.ValueType  # 8
 """Dice between the labels drawn with generated images and those of the arriving segmenter, in [0, 1]."""
+METRIC_AUDIT_TELLS: Metric.ValueType  # 9
+"""Whether the site has enough cases for the memorisation audit to tell: 1, or 0 with none of the following."""
+METRIC_AUDIT_RETRAININGS: Metric.ValueType  # 10
+"""How often a denoiser did not pass the audit and was trained anew."""
+METRIC_COPY_RATE: Metric.ValueType  # 11
+"""Share of the pairs drawn under the site's own prompt that copy a training case, compared in pixels."""
+METRIC_COPY_RATE_AT_LEAST: Metric.ValueType  # 12
+"""Its lower bound (95 %)."""
+METRIC_COPY_RATE_AT_MOST: Metric.ValueType  # 13
+"""Its upper bound (95 %)."""
+METRIC_FEATURE_COPY_RATE: Metric.ValueType  # 14
+"""The same share, compared in the segmenter's features."""
+METRIC_FEATURE_COPY_RATE_AT_LEAST: Metric.ValueType  # 15
+"""Its lower bound (95 %)."""
+METRIC_FEATURE_COPY_RATE_AT_MOST: Metric.ValueType  # 16
+"""Its upper bound (95 %)."""
+METRIC_SAME_CASE_SHARE: Metric.ValueType  # 17
+"""Largest share of these pairs that one training case is the nearest to."""
+METRIC_MEMBERSHIP_AUC: Metric.ValueType  # 18
+"""How well training cases are told from held-out ones by the denoiser's loss: area under the ROC curve."""
+METRIC_MEMBERSHIP_AUC_AT_LEAST: Metric.ValueType  # 19
+"""Its lower bound (95 %)."""
+METRIC_MEMBERSHIP_AUC_AT_MOST: Metric.ValueType  # 20
+"""Its upper bound (95 %)."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _RefusalReason:

@@ -21,12 +21,16 @@ def test_every_key_is_read(file):
     file.write_text(
         "min_cases = 20\nmin_count = 10\nbyte_budget = 1000\nepsilon_budget = 2.5\n"
         'network = "open"\n'
+        'max_copy_rate = 0.05\nmax_membership_auc = 0.75\nfew_cases = "refuse"\n'
         'probe_addresses = ["10.0.0.1:53", "[::1]:443"]\nprobe_names = ["example.org"]\n'
     )
     assert policy.load(file) == SitePolicy(
         min_cases=20,
         min_count=10,
         byte_budget=1000,
+        max_copy_rate=0.05,
+        max_membership_auc=0.75,
+        few_cases="refuse",
         epsilon_budget=2.5,
         network="open",
         probe_addresses=("10.0.0.1:53", "[::1]:443"),
@@ -72,3 +76,18 @@ def test_a_site_with_too_few_cases_takes_no_part():
     SitePolicy(min_cases=20).expect_enough_cases("ada", 20)
     with pytest.raises(NotPermitted, match="min_cases = 20"):
         SitePolicy(min_cases=20).expect_enough_cases("ada", 19)
+
+
+def test_the_stricter_limit_of_the_memorisation_audit_holds(tiny_plan):
+    audit = tiny_plan.audit.model_copy(update={"max_copy_rate": 0.2, "max_membership_auc": 0.8})
+    planned = tiny_plan.model_copy(update={"audit": audit})
+    strict = SitePolicy(max_copy_rate=0.05, max_membership_auc=0.7, few_cases="refuse")
+    lax = SitePolicy(max_copy_rate=0.9, max_membership_auc=0.95)
+    assert (strict.most_copies(planned), strict.most_membership(planned)) == (0.05, 0.7)
+    assert (lax.most_copies(planned), lax.most_membership(planned)) == (0.2, 0.8)
+    assert SitePolicy().may_release_untold(planned)
+    assert not strict.may_release_untold(planned)
+    refusing = planned.model_copy(
+        update={"audit": audit.model_copy(update={"few_cases": "refuse"})}
+    )
+    assert not SitePolicy().may_release_untold(refusing)
