@@ -61,6 +61,7 @@ ERRORS: Mapping[int, type[WardroundError]] = {
         errors.ConnectionLost,
         errors.TrailError,
         errors.NotPermitted,
+        errors.AuditFailed,
     )
 }
 

@@ -44,7 +44,7 @@ def test_a_small_plan_is_filled_with_defaults(study):
 @pytest.mark.parametrize(
     ("path", "value", "allowed"),
     [
-        ("colour", 1, "allowed here: absence, augmentation, compute, data, denoiser"),
+        ("colour", 1, "allowed here: absence, audit, augmentation, compute, data"),
         ("segmenter.step", 1, "allowed here: batch_size, features, learning_rate, steps"),
         ("simulation.mok", 1, "allowed here: data, data_root, mock, mock_heldout"),
     ],
