@@ -42,7 +42,7 @@ class Metric(Enum):
     FEATURE_COPY_RATE = "feature_copy_rate"  # [0, 1], the same in the segmenter's features
     FEATURE_COPY_RATE_AT_LEAST = "feature_copy_rate_at_least"
     FEATURE_COPY_RATE_AT_MOST = "feature_copy_rate_at_most"
-    SAME_CASE_SHARE = "same_case_share"  # [0, 1], of drawn pairs nearest to one training case
+    SAME_CASE_SHARE = "same_case_share"  # [0, 1], of drawn pairs with one case as their nearest
     MEMBERSHIP_AUC = "membership_auc"  # [0, 1], training cases told from others by their loss
     MEMBERSHIP_AUC_AT_LEAST = "membership_auc_at_least"
     MEMBERSHIP_AUC_AT_MOST = "membership_auc_at_most"

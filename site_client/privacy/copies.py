@@ -20,6 +20,8 @@ from torch import Tensor
 NEXT_NEAREST = 5  # cases whose mean distance is the unit
 CHANCE = 0.05  # share of the held-out images that are as close by chance
 SLACK = 0.7  # of the closeness that is so reached: held-out cases are few, and have their own luck
+NEAR = 0.25
+HUB = 0.3  # a case that so many held-out images are nearest to is near to everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,14 @@ class Copies:
 
     Attributes:
         is_copy_N: Which of them are copies, (N,) bool.
-        nearest_N: The nearest training case of each, (N,) int64.
+        num_same_case: How many of them have the same nearest training case, at most. They count
+            where they are closer to it than all but a share `NEAR` of the held-out images are to
+            theirs, for images that show nothing yet are all alike. Cases that are nearest to a
+            share `HUB` of the held-out images too do not count.
     """
 
     is_copy_N: Tensor
-    nearest_N: Tensor
+    num_same_case: int
 
 
 def find_copies(
@@ -47,9 +52,12 @@ def find_copies(
         heldout_sizes: The same of held-out cases, in the order of the rows.
     """
     closeness_N, nearest_N = closeness(generated_NR, sizes)
-    chance_N, _ = closeness(heldout_NR, sizes)
-    threshold = SLACK * _low_quantile(chance_N, heldout_sizes)
-    return Copies(is_copy_N=closeness_N < threshold, nearest_N=nearest_N)
+    chance_N, chance_nearest_N = closeness(heldout_NR, sizes)
+    threshold = SLACK * _low_quantile(chance_N, heldout_sizes, CHANCE)
+    is_near_N = closeness_N < _low_quantile(chance_N, heldout_sizes, NEAR)
+    by_chance_K = chance_nearest_N.bincount(minlength=len(sizes)) / len(chance_nearest_N)
+    drawn_K = nearest_N[is_near_N].bincount(minlength=len(sizes)) * (by_chance_K < HUB)
+    return Copies(is_copy_N=closeness_N < threshold, num_same_case=int(drawn_K.max()))
 
 
 def closeness(distances_NR: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -67,9 +75,9 @@ def closeness(distances_NR: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tenso
     return ordered_NK[:, 0] / unit_N.clamp(min=1e-6), cases_NK[:, 0]
 
 
-def _low_quantile(values_N: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return the value that a share `CHANCE` is below, each case counting the same."""
+def _low_quantile(values_N: Tensor, sizes: Sequence[int], portion: float) -> Tensor:
+    """Return the value that a share `portion` is below, each case counting the same."""
     ordered, rank = values_N.sort()
     weights = torch.cat([torch.full((size,), 1 / (size * len(sizes))) for size in sizes])[rank]
-    place = int(torch.searchsorted(weights.cumsum(0), torch.tensor(CHANCE)))
+    place = int(torch.searchsorted(weights.cumsum(0), torch.tensor(portion)))
     return ordered[min(place, len(ordered) - 1)]

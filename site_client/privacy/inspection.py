@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from wardround.shared.errors import AuditFailed
 from wardround.shared.messages import Metric
 from wardround.shared.trail_lines import Fact
-from wardround.site_client.privacy.memorisation import Findings, Limits, Verdict, judge
+from wardround.site_client.privacy.memorisation import (
+    MOST_OF_ONE_CASE,
+    Findings,
+    Limits,
+    Verdict,
+    judge,
+)
 
 DIGITS = 4
 Parts = Mapping[str, bytes]  # part name -> safetensors file
@@ -96,7 +102,8 @@ def _why_none(last: Inspection | None, limits: Limits) -> str:
     return (
         f"the denoiser remembers cases of this site, after {last.retrainings} retraining(s) too: "
         f"at least {found.copies.at_least:.2f} of what it draws are copies in pixels and "
-        f"{found.feature_copies.at_least:.2f} in features (allowed: {limits.max_copy_rate:g}), and "
+        f"{found.feature_copies.at_least:.2f} in features (allowed: {limits.max_copy_rate:g}), "
+        f"{found.same_case.at_least:.2f} are near one case (allowed: {MOST_OF_ONE_CASE:g}), and "
         f"the area under the curve of telling training cases is at least "
         f"{found.membership.at_least:.2f} (allowed: {limits.max_membership_auc:g}). Nothing was "
         f"released. Give the site more cases, lower denoiser.first_steps and denoiser.steps, or "

@@ -32,6 +32,7 @@ from wardround.site_client.privacy.membership import case_errors
 # N samples, C channels, X spatial axes, P prompt tokens, W prompt width
 
 MIN_TRAIN, MIN_HELDOUT = 6, 4  # cases; with fewer, chance alone would look like copies
+MOST_OF_ONE_CASE = 0.5  # of the drawn pairs may have the same training case as their nearest
 PER_CASE = 4  # samples of a case by which its loss is judged, and patches of a held-out case
 MOST_CASES = 40  # of either side, by which the losses are judged
 
@@ -98,9 +99,12 @@ def judge(findings: Findings | None, limits: Limits) -> Verdict:
     if findings is None:
         return Verdict.TOO_FEW
     copies = max(findings.copies.at_least, findings.feature_copies.at_least)
-    if copies > limits.max_copy_rate or findings.membership.at_least > limits.max_membership_auc:
-        return Verdict.RETRAIN
-    return Verdict.RELEASE
+    exceeded = (
+        copies > limits.max_copy_rate
+        or findings.same_case.at_least > MOST_OF_ONE_CASE
+        or findings.membership.at_least > limits.max_membership_auc
+    )
+    return Verdict.RETRAIN if exceeded else Verdict.RELEASE
 
 
 def can_tell(data: SiteData) -> bool:
@@ -172,7 +176,7 @@ def look(
     return Findings(
         copies=share(int(pixels.is_copy_N.sum()), len(drawn_NCX)),
         feature_copies=share(int(in_features.is_copy_N.sum()), len(drawn_NCX)),
-        same_case=share(int(pixels.nearest_N.bincount().max()), len(drawn_NCX)),
+        same_case=share(pixels.num_same_case, len(drawn_NCX)),
         membership=separation(errors[:num_members], errors[num_members:]),
     )
 

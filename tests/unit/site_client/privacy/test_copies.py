@@ -69,7 +69,14 @@ def test_what_is_closer_than_heldout_cases_ever_are_is_a_copy():
         torch.tensor([[0.05, 0.6, 0.6], [0.5, 0.6, 0.6]]), heldout, [1, 1, 1], [1, 1]
     )
     assert copies.is_copy_N.tolist() == [True, False]
-    assert copies.nearest_N.tolist() == [0, 0]
+    assert copies.num_same_case == 0  # half of the held-out images are nearest to it too
+
+
+def test_a_case_that_most_images_are_nearest_to_is_counted():
+    heldout = torch.tensor([[0.5, 0.6, 0.7, 0.8], [0.7, 0.5, 0.6, 0.8]] * 5)
+    near, far = [0.6, 0.6, 0.7, 0.4], [0.6, 0.6, 0.6, 0.59]
+    generated = torch.tensor([near] * 3 + [far] * 5 + [[0.7, 0.6, 0.3, 0.6]])
+    assert find_copies(generated, heldout, [1] * 4, [1] * 10).num_same_case == 3
 
 
 def test_every_heldout_case_counts_the_same_whatever_its_slices():

@@ -11,7 +11,9 @@ from wardround.site_client.privacy.memorisation import Findings, Limits, Verdict
 LIMITS = Limits(max_copy_rate=0.1, max_membership_auc=0.8, may_release_untold=True)
 
 
-def found(*, copies: float = 0.0, features: float = 0.0, membership: float = 0.5) -> Findings:
+def found(
+    *, copies: float = 0.0, features: float = 0.0, same: float = 0.1, membership: float = 0.5
+) -> Findings:
     """Return findings whose lower bounds are the numbers given."""
 
     def at_least(bound: float) -> Estimate:
@@ -20,7 +22,7 @@ def found(*, copies: float = 0.0, features: float = 0.0, membership: float = 0.5
     return Findings(
         copies=at_least(copies),
         feature_copies=at_least(features),
-        same_case=at_least(0.1),
+        same_case=at_least(same),
         membership=at_least(membership),
     )
 
@@ -32,6 +34,7 @@ def found(*, copies: float = 0.0, features: float = 0.0, membership: float = 0.5
         (found(copies=0.1, features=0.1, membership=0.8), Verdict.RELEASE),
         (found(copies=0.11), Verdict.RETRAIN),
         (found(features=0.11), Verdict.RETRAIN),
+        (found(same=0.51), Verdict.RETRAIN),
         (found(membership=0.81), Verdict.RETRAIN),
         (None, Verdict.TOO_FEW),
     ],
