@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -191,15 +192,16 @@ def _processes() -> Iterator[_Processes]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Let a process that is started meanwhile ignore Ctrl-C: whoever started it will end it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a process that is started meanwhile hear no Ctrl-C: whoever started it will end it.
+
+    The block is what it inherits. A Ctrl-C that comes meanwhile is heard here when this ends.
+    """
+    resource_tracker.ensure_running()  # where it had to start, it would take the block off again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -1,0 +1,14 @@
+import signal
+
+import pytest
+
+from wardround.deploy.loopback import _without_interrupts
+
+
+def test_ctrl_c_that_comes_while_a_process_is_started_is_heard_afterwards() -> None:
+    """A study that went on as if nothing had happened would have to be ended a second time."""
+    has_gone_on = False
+    with pytest.raises(KeyboardInterrupt), _without_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        has_gone_on = True
+    assert has_gone_on
