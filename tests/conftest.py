@@ -1,5 +1,7 @@
 """Fixtures that many tests share; nothing clever."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,14 @@ def tiny_plan() -> plan.StudyPlan:
         },
         origin="tests/conftest.py",
     )
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Hear Ctrl-C, and let processes that are started hear it, where a shell has switched it off.
+
+    A shell without job control lets what it runs in the background ignore the signal.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -130,6 +130,7 @@ def _is_gone(group: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_who_ends_the_command_ends_every_process_and_can_resume(
     tmp_path: Path, alone: Report, ending: signal.Signals
 ) -> None:
