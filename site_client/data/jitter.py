@@ -1,7 +1,7 @@
 """Small random changes of place, size, proportion and angle, alike for image and label map.
 
-The denoiser trains on a few hundred samples many times over. Moved anew each time, they cannot be
-learnt by heart, and what is drawn under a prompt varies more than the cases it was learnt from.
+The denoiser trains on a few hundred samples many times over. Moved anew each time, they are learnt
+by heart less (docs/privacy.md); what is drawn under a prompt is moved likewise.
 """
 
 import torch
