@@ -1,17 +1,16 @@
 """A part on its way in: what arrived stays on the disk when the sender is cut off.
 
 The file is named by the digest it is to have, so a sender that comes back, to this process or to
-the next one, goes on where it was cut. Bytes are hashed and looked at as they arrive and are on
-their way to the disk before the last one is here, so that the end is quick.
+the next one, goes on where it was cut. Bytes are hashed and looked at as they arrive, and the disk
+is told again and again to keep what it has, so that there is little left to wait for at the end.
 """
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from wardround.server.direct_file import DirectFile
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import CheckpointError, ConnectionLost, WireError
 from wardround.shared.messages import PartRef
@@ -49,8 +48,8 @@ class Incoming:
         except BaseException:
             os.close(self._file)
             raise
-        self._content = DirectFile(self._file, offset)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._syncing: Future[None] | None = None
         self._is_open = True
 
     @property
@@ -59,7 +58,7 @@ class Incoming:
         return self._size if self._is_open else None
 
     def write(self, content: Chunk) -> None:
-        """Write the next bytes, best those of a full `Block`, and look at them meanwhile.
+        """Look at the next bytes and write them.
 
         Raises:
             CheckpointError: More bytes than announced, or they cannot be written.
@@ -73,14 +72,14 @@ class Incoming:
                     f"part '{self.part.name}': more than the announced {self.part.size_bytes} "
                     f"bytes arrived. Announce what is sent and send the part again."
                 )
-            writing = self._disk.submit(self._content.write, memoryview(content))
-            self._look_at(content)
             try:
-                writing.result()
+                self._append(memoryview(content))
+                self._keep_syncing()
             except OSError as error:
                 self._fault = _cannot_be_written(self.part, self.path, error)
                 self._let_go()  # what follows would lie behind a gap
                 raise self._fault from error
+            self._look_at(content)
             self._size += len(content)
 
     def finish(self) -> None:
@@ -112,6 +111,8 @@ class Incoming:
                 self.path.unlink(missing_ok=True)
                 raise
             try:
+                if self._syncing is not None:
+                    self._syncing.result()
                 os.fsync(self._file)
             except OSError as error:
                 raise _cannot_be_written(self.part, self.path, error) from error
@@ -126,6 +127,21 @@ class Incoming:
         self._is_open = False
         self._disk.shutdown()
         os.close(self._file)
+
+    def _append(self, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            # Of more than 1 MiB at once the kernel makes pages so large that it takes five times as
+            # long; and past its cache, a disk cannot write and keep at the same time.
+            content = data[done : done + CHUNK_BYTES]
+            done += os.pwrite(self._file, content, self._size + done)
+
+    def _keep_syncing(self) -> None:
+        """Have the disk keep what it has, unless it is still at it."""
+        if self._syncing is None or self._syncing.done():
+            if self._syncing is not None:
+                self._syncing.result()
+            self._syncing = self._disk.submit(os.fdatasync, self._file)
 
     def _go_on_at(self, offset: int) -> None:
         there = os.fstat(self._file).st_size

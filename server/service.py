@@ -172,7 +172,7 @@ class Service(wire_grpc.RelayServiceServicer):
             incoming = await self._on_bytes(
                 partial(self._store.receive, awaited.part, header.offset, check=check)
             )
-            intake = Intake(incoming, header.offset, self._on_bytes)
+            intake = Intake(incoming, self._on_bytes)
             self._intakes[awaited.part.digest] = intake
             try:
                 await self._take_in(request_iterator, intake)

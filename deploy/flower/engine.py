@@ -9,6 +9,7 @@ SuperNode is not there is absent, and the relay does about it what the plan says
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
@@ -68,6 +69,13 @@ ERRORS: Mapping[int, type[WardroundError]] = {
 log = logging.getLogger(__name__)
 
 
+class Node(NamedTuple):
+    """A site's node, and since when it is there: another time is another SuperNode's process."""
+
+    node_id: int
+    since: str = ""
+
+
 class FlowerEngine:
     """Carries orders out by Flower messages.
 
@@ -83,7 +91,7 @@ class FlowerEngine:
         self,
         grid: Grid,
         relay: Relay,
-        node_of: Callable[[str], int | None],
+        node_of: Callable[[str], Node | None],
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -115,11 +123,11 @@ class FlowerEngine:
     def _ask(self, order: Order) -> ResultRecord | None:
         """Return the result of an order, sending it again until there is one or it is not due."""
         pauses = _growing(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-        while (node_id := self._wait_for_node(order)) is not None:
-            reply = self._exchange(order, node_id)
-            if reply is not None and reply.has_content():
+        while (node := self._wait_for_node(order)) is not None:
+            reply = self._exchange(order, node)
+            if isinstance(reply, Message) and reply.has_content():
                 return _expect_done(order, unpack_result(reply.content))
-            code = ErrorCode.MESSAGE_UNAVAILABLE if reply is None else reply.error.code
+            code = reply.error.code if isinstance(reply, Message) else reply
             if code not in _LOST:
                 raise WireError(
                     f"site '{order.site_id}' did not take its {order.kind} order of visit "
@@ -136,13 +144,19 @@ class FlowerEngine:
             self._sleep(pause_s)
         return None
 
-    def _exchange(self, order: Order, node_id: int) -> Message | None:
-        """Send an order and return the reply, whenever it comes; None where it was not taken."""
-        sent = list(self._grid.push_messages([self._message(order, node_id)]))
+    def _exchange(self, order: Order, node: Node) -> Message | int:
+        """Send an order and return the reply, whenever it comes; the code of a loss without one.
+
+        The SuperLink tells the loss of a node for as long as it is away. One that comes back
+        between two looks is there again and knows nothing of the order, so that is looked for.
+        """
+        sent = list(self._grid.push_messages([self._message(order, node.node_id)]))
         if sent in ([], [None]):
-            return None
+            return ErrorCode.MESSAGE_UNAVAILABLE
         pauses = _growing(FIRST_LOOK_S, LONGEST_LOOK_S)
         while not (replies := list(self._grid.pull_messages(sent))):
+            if self._node_of(order.site_id) not in (None, node):
+                return ErrorCode.NODE_UNAVAILABLE
             self._sleep(next(pauses))
         return replies[0]
 
@@ -164,13 +178,13 @@ class FlowerEngine:
             group_id=str(order.visit),
         )
 
-    def _wait_for_node(self, order: Order) -> int | None:
+    def _wait_for_node(self, order: Order) -> Node | None:
         """Return the node of an order's site; None where the study goes on without the site."""
         site_id, began_s = order.site_id, self._clock()
-        if (node_id := self._node_of(site_id)) is None:
+        if (node := self._node_of(site_id)) is None:
             log.warning("waiting for site %s: no SuperNode of that name is online", site_id)
         pauses = _growing(FIRST_LOOK_S, LONGEST_LOOK_S)
-        while node_id is None:
+        while node is None:
             absent_s = self._clock() - began_s
             if absent_s > ABSENT_AFTER_S:
                 self._relay.note_absent(site_id, absent_s)
@@ -178,40 +192,40 @@ class FlowerEngine:
                     log.warning("site %s is absent, and not waited for any longer", site_id)
                     return None
             self._sleep(next(pauses))
-            node_id = self._node_of(site_id)
-        return node_id
+            node = self._node_of(site_id)
+        return node
 
 
-def registered_nodes(grid: Grid) -> Callable[[str], int | None]:
+def registered_nodes(grid: Grid) -> Callable[[str], Node | None]:
     """Return who finds a site's node by the name under which its key was registered.
 
     A name that a site gives itself does not count.
     """
 
-    def node_of(site_id: str) -> int | None:
-        found = [node.node_id for node in grid.get_nodes() if node.name == site_id]
+    def node_of(site_id: str) -> Node | None:
+        found = [node for node in grid.get_nodes() if node.name == site_id]
         if len(found) > 1:
             raise IdentityError(
                 f"{len(found)} SuperNodes are registered as '{site_id}'. "
                 f"Unregister all but the site's own."
             )
-        return found[0] if found else None
+        return Node(found[0].node_id, found[0].last_activated_at) if found else None
 
     return node_of
 
 
-def virtual_nodes(grid: Grid) -> Callable[[str], int | None]:
+def virtual_nodes(grid: Grid) -> Callable[[str], Node | None]:
     """Return who finds a site's node in a simulation: nodes are alike there, so sites take turns.
 
     Which one a site gets makes no difference, nor how many there are: the order names the site.
     """
     places: list[str] = []
 
-    def node_of(site_id: str) -> int | None:
+    def node_of(site_id: str) -> Node | None:
         if site_id not in places:
             places.append(site_id)
         nodes = sorted(grid.get_node_ids())
-        return nodes[places.index(site_id) % len(nodes)] if nodes else None
+        return Node(nodes[places.index(site_id) % len(nodes)]) if nodes else None
 
     return node_of
 

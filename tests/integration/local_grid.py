@@ -10,6 +10,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 NOT_TAKEN = "not taken"
+RESTARTED = "restarted"
 
 
 class LocalGrid(Grid):
@@ -18,7 +19,8 @@ class LocalGrid(Grid):
     Args:
         apps: site_id -> its ClientApp.
         mishaps: What happens to the first messages: None nothing, a number that error of Flower
-            instead of the reply (the site has worked all the same), NOT_TAKEN no message is sent.
+            instead of the reply (the site has worked all the same), NOT_TAKEN no message is sent,
+            RESTARTED the site's SuperNode is gone with the message, and there again at once.
     """
 
     def __init__(
@@ -27,11 +29,19 @@ class LocalGrid(Grid):
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
         self.names = list(apps)
         self.sent: list[Message] = []
+        self._num_starts = dict.fromkeys(apps, 1)
         self._apps, self._mishaps = apps, iter(mishaps)
         self._replies: dict[str, Message] = {}
 
     def get_nodes(self) -> Iterable[NodeInfo]:
-        return [NodeInfo(node_id=self._apps_index(name), name=name) for name in self.names]
+        return [
+            NodeInfo(
+                node_id=self._apps_index(name),
+                name=name,
+                last_activated_at=f"start {self._num_starts[name]}",
+            )
+            for name in self.names
+        ]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         (message,) = messages
@@ -41,7 +51,10 @@ class LocalGrid(Grid):
         self.sent.append(message)
         key = str(len(self.sent))
         message.metadata.__dict__["_message_id"] = key
-        app = list(self._apps.values())[message.metadata.dst_node_id - 1]
+        name, app = list(self._apps.items())[message.metadata.dst_node_id - 1]
+        if mishap == RESTARTED:
+            self._num_starts[name] += 1
+            return [key]
         context = Context(1, message.metadata.dst_node_id, {}, RecordDict(), {})
         reply = app(message, context)
         if mishap is not None:

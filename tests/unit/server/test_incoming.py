@@ -165,3 +165,34 @@ def test_nothing_is_written_behind_bytes_that_were_lost(tmp_path: Path, monkeypa
     store.adopt(second)
     second.close()
     assert store.path(PART.digest).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
+def test_a_disk_that_cannot_keep_what_it_has_is_told(tmp_path: Path, monkeypatch, name) -> None:
+    store = ArtefactStore(tmp_path)
+    incoming = receive(store, PART, 0)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def take_in() -> None:
+        incoming.write(DATA)
+        store.adopt(incoming)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, name, broken)
+        with pytest.raises(CheckpointError, match="Input/output error"):
+            take_in()
+    incoming.close()
+    assert not store.has(PART)
+
+
+def test_a_write_that_the_system_takes_in_pieces_is_whole(tmp_path: Path, monkeypatch) -> None:
+    store = ArtefactStore(tmp_path)
+    incoming = receive(store, PART, 0)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:999], at))
+    incoming.write(DATA)
+    store.adopt(incoming)
+    incoming.close()
+    assert store.path(PART.digest).read_bytes() == DATA

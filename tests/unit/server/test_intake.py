@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.server.direct_file import GATHERED_BYTES
 from wardround.server.intake import Intake
 from wardround.shared.checkpoint import CHUNK_BYTES
 from wardround.shared.errors import CheckpointError
@@ -29,12 +28,12 @@ class _Disk:
         self.written += bytes(content)
 
 
-async def _take_in(disk: _Disk, chunks: list[bytes], *, position: int = 0) -> int:
+async def _take_in(disk: _Disk, chunks: list[bytes]) -> int:
     """Return how many chunks were taken before the disk wrote anything."""
     num_taken = 0
     with ThreadPoolExecutor(2) as threads:
         loop = asyncio.get_running_loop()
-        intake = Intake(disk, position, lambda act: loop.run_in_executor(threads, act))
+        intake = Intake(disk, lambda act: loop.run_in_executor(threads, act))
 
         async def take() -> None:
             nonlocal num_taken
@@ -60,41 +59,35 @@ def _cut(data: bytes, sizes: list[int]) -> list[bytes]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    position=st.integers(0, 9000),
-    sizes=st.lists(
-        st.one_of(st.integers(1, 9000), st.just(CHUNK_BYTES), st.just(GATHERED_BYTES)), max_size=3
-    ),
-)
-def test_what_is_taken_in_is_written_in_order(position, sizes) -> None:
+@given(sizes=st.lists(st.one_of(st.integers(1, 9000), st.just(CHUNK_BYTES)), max_size=5))
+def test_what_is_taken_in_is_written_in_order(sizes) -> None:
     disk, chunks = _Disk(), _cut(BYTES, sizes)
-    asyncio.run(_take_in(disk, chunks, position=position))
+    asyncio.run(_take_in(disk, chunks))
     assert disk.written == b"".join(chunks)
 
 
-def test_no_more_is_taken_in_than_two_blocks_hold() -> None:
+def test_one_chunk_is_taken_in_while_another_is_written() -> None:
     """However large a part is and however slow the disk."""
     chunks = [BYTES[:CHUNK_BYTES]] * 14
     disk = _Disk()
-    num_taken = asyncio.run(_take_in(disk, chunks))
-    assert num_taken == 2 * GATHERED_BYTES // CHUNK_BYTES - 1  # the last one waits for a block
+    assert asyncio.run(_take_in(disk, chunks)) == 1
     assert disk.written == b"".join(chunks)
 
 
 def test_nothing_is_written_behind_bytes_that_were_lost() -> None:
-    disk = _Disk(room=GATHERED_BYTES)
+    disk = _Disk(room=4 * CHUNK_BYTES)
     with pytest.raises(CheckpointError, match="full"):
         asyncio.run(_take_in(disk, [BYTES[:CHUNK_BYTES]] * 14))
-    assert disk.written == (BYTES[:CHUNK_BYTES] * 14)[:GATHERED_BYTES]
+    assert disk.written == BYTES[:CHUNK_BYTES] * 4
 
 
-def test_who_is_cut_off_while_waiting_still_has_what_came_written() -> None:
-    disk, chunk = _Disk(), BYTES[:GATHERED_BYTES]
+def test_who_is_cut_off_while_waiting_still_has_what_was_taken_in_written() -> None:
+    disk, chunk = _Disk(), BYTES[:CHUNK_BYTES]
 
     async def cut_off() -> None:
         with ThreadPoolExecutor(2) as threads:
             loop = asyncio.get_running_loop()
-            intake = Intake(disk, 0, lambda act: loop.run_in_executor(threads, act))
+            intake = Intake(disk, lambda act: loop.run_in_executor(threads, act))
             await intake.add(chunk)
             waiting = asyncio.create_task(intake.add(chunk))
             await asyncio.sleep(0)
@@ -105,22 +98,22 @@ def test_who_is_cut_off_while_waiting_still_has_what_came_written() -> None:
             await intake.settle()
 
     asyncio.run(cut_off())
-    assert disk.written == 2 * chunk
+    assert disk.written == chunk
 
 
-def test_what_is_gathered_is_written_for_who_asks_and_more_may_follow() -> None:
+def test_what_is_taken_in_is_written_at_once_for_who_asks_and_more_may_follow() -> None:
     disk = _Disk()
     disk.may_go_on.set()
 
     async def ask_between() -> None:
         with ThreadPoolExecutor(2) as threads:
             loop = asyncio.get_running_loop()
-            intake = Intake(disk, 0, lambda act: loop.run_in_executor(threads, act))
+            intake = Intake(disk, lambda act: loop.run_in_executor(threads, act))
             await intake.add(BYTES[:1000])
             await intake.settle()
             assert disk.written == BYTES[:1000]
-            await intake.add(BYTES[1000 : GATHERED_BYTES + 1000])
+            await intake.add(BYTES[1000:5000])
             await intake.settle()
 
     asyncio.run(ask_between())
-    assert disk.written == BYTES[: GATHERED_BYTES + 1000]
+    assert disk.written == BYTES[:5000]

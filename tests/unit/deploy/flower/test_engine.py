@@ -129,6 +129,17 @@ def test_the_pause_before_an_order_is_sent_again_grows_to_half_a_minute(
     assert lossy.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
+def test_an_order_is_sent_again_where_a_supernode_is_back_before_it_was_missed(
+    tmp_path: Path, tiny_plan, federation: Federation
+) -> None:
+    (tmp_path / "other").mkdir()
+    lossy = Federation(tmp_path / "other", tiny_plan, [None, None, None, local_grid.RESTARTED])
+    assert lossy.run().checkpoints == federation.run().checkpoints
+    orders = [unpack_order(message.content).order for message in lossy.grid.sent]
+    assert orders[3] == orders[4]
+    assert len(orders) == 15 + 1
+
+
 @pytest.mark.parametrize(
     ("code", "why"),
     [
