@@ -36,7 +36,7 @@ from wardround.shared.plan import Simulation, StudyPlan
 from wardround.shared.study_api import Change, Standing, Stop, StudyStatus
 
 # Each order is a process that imports Flower and torch, and the first test starts the federation.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def _load(name: str):
