@@ -92,6 +92,13 @@ print(json.dumps({
 }))
 """
 
+PROBED = """
+import json, pathlib
+
+lines = pathlib.Path("/state/audit/trail.jsonl").read_text().splitlines()
+print(json.dumps([line["facts"] for line in map(json.loads, lines) if line["kind"] == "probed"]))
+"""
+
 
 def test_the_coordinator_holds_no_torch_no_image_reader_and_nothing_of_a_site(hospitals) -> None:
     assert hospitals.python("coordinator", FIND, *HEAVY, "wardround.site_client") == []
@@ -132,6 +139,11 @@ def test_a_site_reaches_the_coordinator_and_nothing_else(hospitals) -> None:
     reached = hospitals.python("runmc", REACH, *reachable, *names, *addresses, *machine)
 
     assert reached == reachable
+
+
+def test_a_site_looked_what_it_can_reach_before_it_started_and_found_nothing(hospitals) -> None:
+    found = hospitals.python("runmc", PROBED)
+    assert found == [{"network": "coordinator-only", "reached": []}]
 
 
 @pytest.mark.parametrize("service", ["coordinator", "runmc"])
