@@ -184,7 +184,8 @@ class Compute(Section):
         1, description="torch threads of each training; segmenter and denoiser train side by side"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the denoiser's arithmetic"
+        "float32",
+        description="of the denoiser's arithmetic; without bfloat16 in the processor, float32",
     )
 
 
