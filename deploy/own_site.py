@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wardround.deploy.borrowing import expect_no_borrowing
 from wardround.shared import plan as plans
 from wardround.shared.connection import Connection
-from wardround.shared.errors import NotPermitted, PlanError
+from wardround.shared.errors import AuditFailed, NotPermitted, PlanError
 from wardround.shared.identity import Credentials, Role, uri_of
 from wardround.shared.plan import StudyPlan
 from wardround.shared.trail import AUDIT, Trail
@@ -64,7 +64,7 @@ def expect_permitted(plan: StudyPlan, site_id: str, workspace: Path) -> None:
 def telling_refusals(
     plan: StudyPlan, site_id: str, workspace: Path, credentials: Credentials, coordinator: str
 ) -> Iterator[None]:
-    """Where the block is not permitted here, tell the coordinator why in one word, and raise.
+    """Where permission or the memorisation audit ends the block, tell why in one word, and raise.
 
     Args:
         plan: The plan.
@@ -74,12 +74,13 @@ def telling_refusals(
         coordinator: HOST:PORT of the coordinator.
 
     Raises:
-        NotPermitted: What the block raised.
+        AuditFailed: What the block raised.
+        NotPermitted: Likewise.
         TrailError: The release cannot be written down; nothing was told.
     """
     try:
         yield
-    except NotPermitted as refused:
+    except (NotPermitted, AuditFailed) as refused:
         from wardround.site_client.dial import tell_refusal
         from wardround.site_client.privacy.egress import release_refusal
 

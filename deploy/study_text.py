@@ -35,11 +35,14 @@ _HAPPENED = {
     EventKind.SITE_WITHDRAWN: "{site} was withdrawn",
     EventKind.SITE_ADDED: "{site} was added",
     EventKind.SITES_REORDERED: "the visits still to come are {to_come}",
+    EventKind.SITE_REFUSED: "{site} refuses",
+    EventKind.SITE_RETURNED: "{site} takes part again",
 }
 _REFUSES = {
     RefusalReason.NOT_APPROVED: "its staff do not approve the plan",
     RefusalReason.BUDGET_SPENT: "its privacy budget is spent",
     RefusalReason.POLICY: "its own policy stands against it",
+    RefusalReason.AUDIT_FAILED: "its memorisation audit lets nothing leave",
 }
 _BY_ABSENCE = (EventKind.SITE_SKIPPED, EventKind.STUDY_STOPPED)
 
@@ -52,6 +55,8 @@ def event_text(event: StudyEvent) -> str:
         dice=number(event.dice),
         to_come=", ".join(event.to_come),
     )
+    if event.refusal is not None:
+        return f"{text}: {_REFUSES[event.refusal]}"
     if event.by is not None:
         return f"{text} (operator {event.by})"
     return f"{text} (absent; as the plan says)" if event.kind in _BY_ABSENCE else text

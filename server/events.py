@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from wardround.shared import message_rules as rules
 from wardround.shared.checkpoint import Manifest, ref_of
@@ -21,6 +21,7 @@ from wardround.shared.messages import (
     Metric,
     PartRef,
     Phase,
+    RefusalReason,
     VisitReport,
 )
 from wardround.shared.study_api import Remedy
@@ -70,6 +71,21 @@ class EvaluationMissed:
     """A site that the study does not wait for was not there to score a checkpoint."""
 
     visit: int
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRefused:
+    """A site said that it carries out no order."""
+
+    site_id: str
+    reason: str  # see `messages.RefusalReason`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteReturned:
+    """A site that had refused came to take part."""
+
     site_id: str
 
 
@@ -156,26 +172,11 @@ Changed = (
     | SiteAdded
     | SitesReordered
 )
-_Plain = VisitLeased | EvaluationMissed | StudyCompleted | Changed
+# Events whose fields are numbers and words, written as they stand.
+_Plain = VisitLeased | EvaluationMissed | SiteRefused | SiteReturned | StudyCompleted | Changed
 Event = StudyCreated | VisitCommitted | SiteEvaluated | _Plain
 
-# Events whose fields are numbers and words, written as they stand.
-_PLAIN: Mapping[str, Callable[..., _Plain]] = {
-    kind.__name__: kind
-    for kind in (
-        VisitLeased,
-        EvaluationMissed,
-        StudyCompleted,
-        StudyStarted,
-        StudyPaused,
-        StudyResumed,
-        StudyStopped,
-        SiteSkipped,
-        SiteWithdrawn,
-        SiteAdded,
-        SitesReordered,
-    )
-}
+_PLAIN: Mapping[str, Callable[..., _Plain]] = {kind.__name__: kind for kind in get_args(_Plain)}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -285,6 +286,8 @@ def _check_plain(event: _Plain) -> None:
                 is_valid = type(value) is tuple and all(_is_name(one) for one in value)
             case "remedy":
                 is_valid = value is None or value in {remedy.value for remedy in Remedy}
+            case "reason":
+                is_valid = value in {reason.value for reason in RefusalReason}
             case "by":
                 absence_may = isinstance(event, StudyStopped | SiteSkipped)
                 is_valid = _is_name(value) or (value is None and absence_may)

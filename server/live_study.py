@@ -58,7 +58,6 @@ class LiveStudy:
         self.failure: JournalError | TrailError | None = None
         self._progress: Progress | None = None
         self._told: set[str] = set()
-        self._refusals: dict[str, RefusalReason] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
         relay.settle()
         if relay.state.has_ended:
@@ -96,12 +95,12 @@ class LiveStudy:
 
     async def refuse(self, site_id: str, reason: RefusalReason) -> None:
         """Note that a site carries out no order; the plan's absence policy acts at once."""
-        self._refusals[site_id] = reason
+        await self.alter(partial(self.relay.note_refusal, site_id, reason))
         await self.look()
 
-    def accept(self, site_id: str) -> None:
+    async def accept(self, site_id: str) -> None:
         """Note that a site works for the study, whatever it said before."""
-        self._refusals.pop(site_id, None)
+        await self.alter(partial(self.relay.note_refusal, site_id, None))
 
     def fail(self, error: JournalError | TrailError) -> None:
         """End the serving: nothing more can be written down."""
@@ -132,9 +131,7 @@ class LiveStudy:
     def status(self) -> StudyStatus:
         """Return where the study stands."""
         num_events = len(self.relay.history)
-        return status_of(
-            self.relay.state, self.presence, self._progress, num_events, self._refusals
-        )
+        return status_of(self.relay.state, self.presence, self._progress, num_events)
 
     def tell_ended(self, site_id: str) -> None:
         """Note that a site was told of its end; when the last one was, the serving ends."""
@@ -142,7 +139,7 @@ class LiveStudy:
         if not state.has_ended:
             return  # the site was withdrawn from a study that goes on
         self._told.add(site_id)
-        left_out = {*state.skipped, *state.withdrawn, *self._refusals}
+        left_out = {*state.skipped, *state.withdrawn, *state.refused}
         awaited = {
             site for site in state.members if site not in left_out or self.presence.is_present(site)
         }
@@ -153,7 +150,7 @@ class LiveStudy:
         due = self.relay.due()
         if due is None:
             return
-        is_refused = due.site_id in self._refusals
+        is_refused = due.site_id in self.relay.state.refused
         absent_s = math.inf if is_refused else self.presence.absent_s(due.site_id)
         if absent_s:
             self.relay.note_absent(due.site_id, absent_s)

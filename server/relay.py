@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from wardround.server import absence, acceptance, changes, events, forgetting
+from wardround.server import absence, acceptance, changes, events, forgetting, willingness
 from wardround.server.events import Event
 from wardround.server.journal import Journal
 from wardround.server.order import Order, order_of
@@ -28,7 +28,7 @@ from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import Chunk, Manifest
 from wardround.shared.errors import CheckpointError, JournalError, StaleLease, WireError
-from wardround.shared.messages import PartRef, Progress, TensorSpec
+from wardround.shared.messages import PartRef, Progress, RefusalReason, TensorSpec
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
 from wardround.shared.tensor_check import TensorCheck
@@ -185,6 +185,12 @@ class Relay:
             absent_s: For how many seconds it has been silent.
         """
         event = absence.event_of(self.state, self.plan, site_id, absent_s)
+        if event is not None:
+            self._happened(event)
+
+    def note_refusal(self, site_id: str, reason: RefusalReason | None) -> None:
+        """Note that a member carries out no order, and why; with None, that it takes part."""
+        event = willingness.event_of(self.state, site_id, reason)
         if event is not None:
             self._happened(event)
 

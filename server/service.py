@@ -76,7 +76,7 @@ class Service(wire_grpc.RelayServiceServicer):
                     f"site '{caller.name}' approved plan {ascii(request.plan_digest)[1:-1]:.64}, "
                     f"the study has {state.plan_digest}. Start the site with the study's plan."
                 )
-            self._study.accept(caller.name)
+            await self._study.accept(caller.name)
             if request.release != release:
                 log.warning("site %s runs another release than this %s", caller.name, release)
             return wire.RegisterResponse(

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from wardround.server import withdrawal
+from wardround.server import willingness, withdrawal
 from wardround.server.events import (
     EvaluationMissed,
     Event,
     SiteAdded,
     SiteEvaluated,
+    SiteRefused,
+    SiteReturned,
     SiteSkipped,
     SitesReordered,
     SiteWithdrawn,
@@ -27,7 +29,7 @@ from wardround.server.events import (
 )
 from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError
-from wardround.shared.messages import CheckpointRef, EvaluationReport, VisitReport
+from wardround.shared.messages import CheckpointRef, EvaluationReport, RefusalReason, VisitReport
 from wardround.shared.study_api import Remedy, Standing, Withdrawal
 
 
@@ -56,6 +58,7 @@ class StudyState:
         evaluations: (visit, site_id) -> report; visit 0 is the starting checkpoint.
         missed: (visit, site_id) of evaluations that were not waited for.
         leased: The visit that a site was last asked to make, 0 before the first.
+        refused: Site that carries out no order -> why.
     """
 
     study_id: str
@@ -75,6 +78,7 @@ class StudyState:
     evaluations: Mapping[tuple[int, str], EvaluationReport] = field(default_factory=dict)
     missed: frozenset[tuple[int, str]] = frozenset()
     leased: int = 0
+    refused: Mapping[str, RefusalReason] = field(default_factory=dict)
 
     @property
     def num_visits(self) -> int:
@@ -244,6 +248,8 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
             return _membership(state, event)
         case SitesReordered():
             return _reordered(state, event)
+        case SiteRefused() | SiteReturned():
+            return willingness.after(state, event)
         case _:
             return _standing(state, event)
 

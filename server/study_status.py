@@ -1,14 +1,14 @@
 """What an operator is shown of a study: where it stands, and its events in short."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from wardround.server.events import (
     EvaluationMissed,
     Event,
     SiteAdded,
     SiteEvaluated,
+    SiteRefused,
+    SiteReturned,
     SiteSkipped,
     SitesReordered,
     SiteWithdrawn,
@@ -37,7 +37,6 @@ def status_of(
     presence: Presence,
     progress: Progress | None,
     num_events: int,
-    refusals: Mapping[str, RefusalReason] = MappingProxyType({}),
 ) -> StudyStatus:
     """Return where a study stands.
 
@@ -46,7 +45,6 @@ def status_of(
         presence: Who is heard from.
         progress: What a site last said; shown while it is about what is due.
         num_events: How many events its journal holds.
-        refusals: Sites that carry out no order, and why.
     """
     action = next_action(state)
     due = None
@@ -66,10 +64,7 @@ def status_of(
         study_id=state.study_id,
         plan_digest=state.plan_digest,
         standing=state.standing,
-        sites=tuple(
-            replace(_site(state, presence, site_id), refusal=refusals.get(site_id))
-            for site_id in state.sites
-        ),
+        sites=tuple(_site(state, presence, site_id) for site_id in state.sites),
         due=due,
         progress=progress if is_about_due else None,
         checkpoint_digest=state.checkpoint.digest,
@@ -99,6 +94,7 @@ def _site(state: StudyState, presence: Presence, site_id: str) -> SiteStatus:
         dice=dice,
         is_present=presence.is_present(site_id),
         by=state.skipped.get(site_id) or state.withdrawn.get(site_id),
+        refusal=state.refused.get(site_id),
     )
 
 
@@ -130,6 +126,11 @@ def _event(number: int, event: Event) -> StudyEvent:
             )
         case VisitLeased() | EvaluationMissed():
             return StudyEvent(number=number, kind=kind, visit=event.visit, site_id=event.site_id)
+        case SiteRefused(site_id=site_id, reason=reason):
+            refusal = RefusalReason(reason)
+            return StudyEvent(number=number, kind=kind, site_id=site_id, refusal=refusal)
+        case SiteReturned():
+            return StudyEvent(number=number, kind=kind, site_id=event.site_id)
         case SiteSkipped() | SiteWithdrawn() | SiteAdded():
             return StudyEvent(number=number, kind=kind, site_id=event.site_id, by=event.by)
         case SitesReordered():

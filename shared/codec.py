@@ -77,6 +77,7 @@ _REASONS: Mapping[RefusalReason, report_pb2.RefusalReason.ValueType] = {
     RefusalReason.NOT_APPROVED: report_pb2.REFUSAL_REASON_NOT_APPROVED,
     RefusalReason.BUDGET_SPENT: report_pb2.REFUSAL_REASON_BUDGET_SPENT,
     RefusalReason.POLICY: report_pb2.REFUSAL_REASON_POLICY,
+    RefusalReason.AUDIT_FAILED: report_pb2.REFUSAL_REASON_AUDIT_FAILED,
 }
 REASON_OF: Mapping[int, RefusalReason] = {number: reason for reason, number in _REASONS.items()}
 _PHASE_OF: Mapping[int, Phase] = {number: phase for phase, number in _PHASES.items()}

@@ -54,6 +54,7 @@ class RefusalReason(Enum):
     NOT_APPROVED = "not-approved"  # its staff did not approve the plan, or no longer do
     BUDGET_SPENT = "budget-spent"  # its privacy budget is spent
     POLICY = "policy"  # its own policy stands against it
+    AUDIT_FAILED = "audit-failed"  # its memorisation audit let nothing of a visit leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,8 @@ class EventKind(Enum):
     SITE_WITHDRAWN = "SiteWithdrawn"
     SITE_ADDED = "SiteAdded"
     SITES_REORDERED = "SitesReordered"
+    SITE_REFUSED = "SiteRefused"
+    SITE_RETURNED = "SiteReturned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ class StudyEvent:
         dice: Of a committed visit or an evaluation, [0, 1]; None where there is none.
         by: The operator who asked for it.
         to_come: The order of the visits still to come, where that was changed.
+        refusal: Why a site carries out no order, where it said so.
     """
 
     number: int
@@ -227,6 +230,7 @@ class StudyEvent:
     dice: float | None = None
     by: str | None = None
     to_come: tuple[str, ...] = ()
+    refusal: RefusalReason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TypeVar, assert_never
 from wardround.shared import codec
 from wardround.shared import message_rules as rules
 from wardround.shared.errors import WireError
-from wardround.shared.messages import PartRef
+from wardround.shared.messages import PartRef, RefusalReason
 from wardround.shared.study_api import (
     Add,
     Change,
@@ -68,6 +68,8 @@ _KINDS: Mapping[EventKind, wire.EventKind.ValueType] = {
     EventKind.SITE_WITHDRAWN: wire.EVENT_KIND_SITE_WITHDRAWN,
     EventKind.SITE_ADDED: wire.EVENT_KIND_SITE_ADDED,
     EventKind.SITES_REORDERED: wire.EVENT_KIND_SITES_REORDERED,
+    EventKind.SITE_REFUSED: wire.EVENT_KIND_SITE_REFUSED,
+    EventKind.SITE_RETURNED: wire.EVENT_KIND_SITE_RETURNED,
 }
 _REMEDIES: Mapping[Remedy, wire.Remedy.ValueType] = {
     Remedy.CONTINUE: wire.REMEDY_CONTINUE,
@@ -184,7 +186,7 @@ def decode_status(message: wire.StudyStatus) -> StudyStatus:
                 dice=_dice(site.dice) if site.HasField("dice") else None,
                 is_present=site.is_present,
                 by=_site(site.by) if site.by else None,
-                refusal=_known("refusal", site.refusal, codec.REASON_OF) if site.refusal else None,
+                refusal=_reason(site.refusal),
             )
             for site in message.sites
         ),
@@ -215,6 +217,7 @@ def encode_news(news: News) -> wire.WatchResponse:
                 dice=event.dice,
                 by=event.by or "",
                 to_come=event.to_come,
+                refusal=codec.reason_number(event.refusal),
             )
             for event in news.events
         ],
@@ -234,6 +237,7 @@ def decode_news(message: wire.WatchResponse) -> News:
                 dice=_dice(event.dice) if event.HasField("dice") else None,
                 by=_site(event.by) if event.by else None,
                 to_come=_sites(event.to_come),
+                refusal=_reason(event.refusal),
             )
             for event in message.events
         ),
@@ -280,6 +284,10 @@ def _known(what: str, number: int, known: Mapping[int, _K]) -> _K:
     if number not in known:
         raise WireError(f"{what} {number} is not known. Both sides must run the same release.")
     return known[number]
+
+
+def _reason(number: int) -> RefusalReason | None:
+    return _known("refusal", number, codec.REASON_OF) if number else None
 
 
 def _dice(value: float) -> float:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from wardround.shared import checkpoint, codec
 from wardround.shared.checkpoint import LABELLER, PROMPT, Manifest
 from wardround.shared.errors import (
+    AuditFailed,
     BudgetSpent,
     EgressRefused,
     NotApproved,
@@ -353,23 +354,30 @@ class EgressGuard:
             ) from error
 
 
-def release_refusal(trail: Trail, plan: StudyPlan, site_id: str, error: NotPermitted) -> bytes:
+# The first class that an error is an instance of decides.
+_REASONS: Mapping[type[WardroundError], RefusalReason] = {
+    NotApproved: RefusalReason.NOT_APPROVED,
+    BudgetSpent: RefusalReason.BUDGET_SPENT,
+    NotPermitted: RefusalReason.POLICY,
+    AuditFailed: RefusalReason.AUDIT_FAILED,
+}
+
+
+def release_refusal(
+    trail: Trail, plan: StudyPlan, site_id: str, error: NotPermitted | AuditFailed
+) -> bytes:
     """Return the bytes that tell the coordinator why a site works for no order, and nothing else.
 
     Args:
         trail: The site's; gets the line of this release.
         plan: The plan that is refused.
         site_id: The site.
-        error: What is not permitted; its class alone is told.
+        error: What stands against it; its class alone is told.
 
     Raises:
         TrailError: The line cannot be written, so nothing may leave.
     """
-    reason = RefusalReason.POLICY
-    if isinstance(error, NotApproved):
-        reason = RefusalReason.NOT_APPROVED
-    elif isinstance(error, BudgetSpent):
-        reason = RefusalReason.BUDGET_SPENT
+    reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
     data = codec.encode(Refusal(site_id=site_id, plan_digest=plan.digest(), reason=reason))
     facts: Mapping[str, Fact] = {
         "study": plan.study_id,

@@ -11,7 +11,7 @@ import pytest
 from wardround.server.events import from_json, to_json
 from wardround.server.journal import Journal, read_events
 from wardround.server.state import fold
-from wardround.shared.messages import Metric
+from wardround.shared.messages import Metric, RefusalReason
 from wardround.shared.study_api import EventKind, Standing
 
 
@@ -47,12 +47,16 @@ def test_the_journal_of_v0_1_ends_where_it_ended(golden):
     assert state.evaluations[2, "ben"].num_cases is None
 
 
-def test_the_journals_of_v0_2_hold_every_kind_of_event_and_end_where_they_ended(golden):
+def test_the_journals_hold_every_kind_of_event(golden):
+    kinds = {
+        type(event).__name__ for path in golden.rglob("*.jsonl") for event in read_events(path)
+    }
+    assert kinds == {kind.value for kind in EventKind}
+
+
+def test_the_journals_of_v0_2_end_where_they_ended(golden):
     whole = read_events(golden / "v0.2" / "every-change.jsonl")
     stopped = read_events(golden / "v0.2" / "stopped.jsonl")
-    assert {type(event).__name__ for event in (*whole, *stopped)} == {
-        kind.value for kind in EventKind
-    }
     state = fold(whole)
     assert state is not None
     assert (state.engine, state.standing) == ("grpc", Standing.COMPLETE)
@@ -72,6 +76,13 @@ def test_the_journals_of_v0_2_hold_every_kind_of_event_and_end_where_they_ended(
     ended = fold(stopped)
     assert ended is not None
     assert (ended.standing, ended.num_visits, ended.num_rows) == (Standing.STOPPED, 0, 1)
+
+
+def test_the_journal_of_v0_3_knows_who_refuses(golden):
+    state = fold(read_events(golden / "v0.3" / "refused.jsonl"))
+    assert state is not None
+    assert state.refused == {"cai": RefusalReason.AUDIT_FAILED}
+    assert state.skipped == {"cai": None}
 
 
 def test_every_golden_journal_is_whole_and_spelled_as_this_release_spells_it(golden, tmp_path):

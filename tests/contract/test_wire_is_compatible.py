@@ -121,6 +121,9 @@ MESSAGES = {
         trail=Anchor(seq=1, digest="d" * 64),
     ),
     "refusal": Refusal(site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.BUDGET_SPENT),
+    "refusal_audited": Refusal(
+        site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.AUDIT_FAILED
+    ),
     "anchor": Anchor(seq=300, digest="e" * 64),
     "manifest": Manifest(
         parts={

@@ -109,6 +109,12 @@ def test_who_was_absent_is_told_from_who_was_skipped_by_an_operator() -> None:
     assert study_text.event_text(event) == "ada was skipped (absent; as the plan says)"
 
 
+@pytest.mark.parametrize("reason", RefusalReason)
+def test_why_a_site_refuses_is_said(reason: RefusalReason) -> None:
+    event = StudyEvent(number=1, kind=EventKind.SITE_REFUSED, site_id="ada", refusal=reason)
+    assert study_text.event_text(event).startswith("ada refuses: its ")
+
+
 def test_a_status_becomes_values_that_json_holds() -> None:
     content = json.loads(json.dumps(study_text.plain(VISITING)))
     assert content["standing"] == "running"

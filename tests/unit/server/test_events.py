@@ -67,6 +67,8 @@ CHANGED = [
     events.SitesReordered(to_come=("ben", "ada"), by="anna"),
     events.SitesReordered(to_come=(), by="anna"),
     events.EvaluationMissed(visit=0, site_id="ada"),
+    events.SiteRefused(site_id="ada", reason="audit-failed"),
+    events.SiteReturned(site_id="ada"),
 ]
 
 

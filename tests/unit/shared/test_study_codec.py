@@ -4,7 +4,7 @@ import pytest
 
 from wardround.shared import study_codec
 from wardround.shared.errors import WireError
-from wardround.shared.messages import PartRef, Phase, Progress
+from wardround.shared.messages import PartRef, Phase, Progress, RefusalReason
 from wardround.shared.study_api import (
     WORDS,
     Add,
@@ -69,6 +69,12 @@ EVENTS = (
     StudyEvent(number=1, kind=EventKind.STUDY_CREATED),
     StudyEvent(number=2, kind=EventKind.SITE_EVALUATED, visit=0, site_id="ada", dice=0.0),
     StudyEvent(number=3, kind=EventKind.SITES_REORDERED, by="anna", to_come=("ben", "ada")),
+    StudyEvent(
+        number=4,
+        kind=EventKind.SITE_REFUSED,
+        site_id="ada",
+        refusal=RefusalReason.AUDIT_FAILED,
+    ),
 )
 
 

@@ -181,6 +181,8 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """Its privacy budget is spent."""
     REFUSAL_REASON_POLICY: _RefusalReason.ValueType  # 3
     """Its own policy stands against it."""
+    REFUSAL_REASON_AUDIT_FAILED: _RefusalReason.ValueType  # 4
+    """Its memorisation audit let nothing of a visit leave. What was found, or that it could not tell, is not said."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a site does not carry out what it is asked for."""
@@ -193,6 +195,8 @@ REFUSAL_REASON_BUDGET_SPENT: RefusalReason.ValueType  # 2
 """Its privacy budget is spent."""
 REFUSAL_REASON_POLICY: RefusalReason.ValueType  # 3
 """Its own policy stands against it."""
+REFUSAL_REASON_AUDIT_FAILED: RefusalReason.ValueType  # 4
+"""Its memorisation audit let nothing of a visit leave. What was found, or that it could not tell, is not said."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 @_typing.final

@@ -155,6 +155,10 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """A site was put at the end of the sequence."""
     EVENT_KIND_SITES_REORDERED: _EventKind.ValueType  # 14
     """The order of the visits still to come was changed."""
+    EVENT_KIND_SITE_REFUSED: _EventKind.ValueType  # 15
+    """A site said that it carries out no order."""
+    EVENT_KIND_SITE_RETURNED: _EventKind.ValueType  # 16
+    """A site that had refused came to take part."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """What happened."""
@@ -189,6 +193,10 @@ EVENT_KIND_SITE_ADDED: EventKind.ValueType  # 13
 """A site was put at the end of the sequence."""
 EVENT_KIND_SITES_REORDERED: EventKind.ValueType  # 14
 """The order of the visits still to come was changed."""
+EVENT_KIND_SITE_REFUSED: EventKind.ValueType  # 15
+"""A site said that it carries out no order."""
+EVENT_KIND_SITE_RETURNED: EventKind.ValueType  # 16
+"""A site that had refused came to take part."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 @_typing.final
@@ -782,6 +790,7 @@ class StudyEvent(_message.Message):
     DICE_FIELD_NUMBER: _builtins.int
     BY_FIELD_NUMBER: _builtins.int
     TO_COME_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number of the line, from 1."""
     kind: Global___EventKind.ValueType
@@ -794,6 +803,8 @@ class StudyEvent(_message.Message):
     """Of a committed visit or an evaluation, in [0, 1]."""
     by: _builtins.str
     """The operator who asked for it. Empty for none."""
+    refusal: _report_pb2.RefusalReason.ValueType
+    """Why a site carries out no order. Not set but where it said so."""
     @_builtins.property
     def to_come(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The order of the visits still to come, where that was changed."""
@@ -808,10 +819,11 @@ class StudyEvent(_message.Message):
         dice: _builtins.float | None = ...,
         by: _builtins.str = ...,
         to_come: _abc.Iterable[_builtins.str] | None = ...,
+        refusal: _report_pb2.RefusalReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "_visit", b"_visit", "dice", b"dice", "visit", b"visit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "_visit", b"_visit", "by", b"by", "dice", b"dice", "kind", b"kind", "number", b"number", "site_id", b"site_id", "to_come", b"to_come", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dice", b"_dice", "_visit", b"_visit", "by", b"by", "dice", b"dice", "kind", b"kind", "number", b"number", "refusal", b"refusal", "site_id", b"site_id", "to_come", b"to_come", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dice: _TypeAlias = _typing.Literal["dice"]  # noqa: Y015
     _WhichOneofArgType__dice: _TypeAlias = _typing.Literal["_dice", b"_dice"]  # noqa: Y015

@@ -6,7 +6,7 @@ import pytest
 
 from wardround.shared import codec
 from wardround.shared.connection import Connection
-from wardround.shared.errors import BudgetSpent, NotApproved, NotPermitted, WireError
+from wardround.shared.errors import AuditFailed, BudgetSpent, NotApproved, NotPermitted, WireError
 from wardround.shared.identity import Role, read_credentials
 from wardround.shared.messages import Refusal, RefusalReason
 from wardround.shared.trail import Trail
@@ -21,6 +21,7 @@ from wardround.site_client.privacy.egress import release_refusal
         (NotApproved, RefusalReason.NOT_APPROVED),
         (BudgetSpent, RefusalReason.BUDGET_SPENT),
         (NotPermitted, RefusalReason.POLICY),
+        (AuditFailed, RefusalReason.AUDIT_FAILED),
     ],
 )
 def test_the_class_of_the_error_leaves_and_its_text_stays(tiny_plan, tmp_path, kind, reason):
