@@ -14,9 +14,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wardround.shared.checkpoint import PROMPT
+from wardround.shared.checkpoint import METHOD, PROMPT
 from wardround.shared.errors import EgressRefused
 from wardround.shared.plan import PER_SITE, StudyPlan
+from wardround.site_client.learning.genesis import make_genesis
 from wardround.site_client.learning.weights import unpack
 from wardround.site_client.privacy.image_search import ImageSearch
 
@@ -41,6 +42,7 @@ class ContentCheck:
     ) -> None:
         self._plan, self._site_id = plan, site_id
         self._parent, self._images = parent, images
+        self._began_at_nought = _zeros_of_genesis(plan)
 
     def __call__(self, name: str, data: bytes) -> None:
         """Look at the file of the part `name`, which has the manifest's tensors.
@@ -59,7 +61,8 @@ class ContentCheck:
             if reach is not None:
                 _expect_in_reach(name, key, values, start, reach)
                 _expect_ordinary(name, key, values)
-            self._images.expect_unlike(name, key, values, values - start)
+            is_smooth = name == METHOD or (name, key) in self._began_at_nought
+            self._images.expect_unlike(name, key, values, values - start, is_smooth=is_smooth)
 
     def _reach(self, name: str) -> float | None:
         """Return how far a visit can move a weight of a part; None where no bound is known."""
@@ -76,6 +79,16 @@ class ContentCheck:
                 return start + ADAM_STEP * denoiser.prompt_learning_rate * steps
             case _:  # a labeller has its segmenter's very bytes; what a method remembers, any size
                 return None
+
+
+def _zeros_of_genesis(plan: StudyPlan) -> frozenset[tuple[str, str]]:
+    """Return (part, tensor) of what holds nothing but zeros before the first visit."""
+    return frozenset(
+        (name, key)
+        for name, data in make_genesis(plan).parts.items()
+        for key, tensor in _arrays(data).items()
+        if not tensor.any()
+    )
 
 
 def _expect_in_reach(

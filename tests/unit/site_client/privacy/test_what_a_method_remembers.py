@@ -19,9 +19,9 @@ def test_smooth_importance_passes_where_smooth_weights_do_not(image: np.ndarray)
     search = ImageSearch([image], [image])
     smooth = np.sin(np.arange(48 * 48) / 5).astype(np.float32)
 
-    search.expect_unlike("method", "w", smooth, smooth)
+    search.expect_unlike("method", "w", smooth, smooth, is_smooth=True)
     with pytest.raises(EgressRefused, match="looks like an image"):
-        search.expect_unlike("segmenter", "w", smooth, smooth)
+        search.expect_unlike("segmenter", "w", smooth, smooth, is_smooth=False)
 
 
 def test_an_own_image_of_another_scale_is_found_among_what_a_method_remembers(
@@ -31,4 +31,4 @@ def test_an_own_image_of_another_scale_is_found_among_what_a_method_remembers(
     hidden = (3 * image + 1).ravel()
 
     with pytest.raises(EgressRefused, match="looks like an image"):
-        search.expect_unlike("method", "w", hidden, hidden)
+        search.expect_unlike("method", "w", hidden, hidden, is_smooth=True)
