@@ -131,17 +131,15 @@ class Incoming:
     def _append(self, data: memoryview) -> None:
         done = 0
         while done < len(data):
-            # Of more than 1 MiB at once the kernel makes pages so large that it takes five times as
-            # long; and past its cache, a disk cannot write and keep at the same time.
-            content = data[done : done + CHUNK_BYTES]
-            done += os.pwrite(self._file, content, self._size + done)
+            done += os.pwrite(self._file, data[done:], self._size + done)
 
     def _keep_syncing(self) -> None:
         """Have the disk keep what it has, unless it is still at it."""
-        if self._syncing is None or self._syncing.done():
-            if self._syncing is not None:
-                self._syncing.result()
-            self._syncing = self._disk.submit(os.fdatasync, self._file)
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            self._syncing.result()
+        self._syncing = self._disk.submit(os.fdatasync, self._file)
 
     def _go_on_at(self, offset: int) -> None:
         there = os.fstat(self._file).st_size

@@ -19,31 +19,6 @@ from wardround.shared import plan as plans
 from wardround.shared.study_api import Remedy, Withdraw
 
 
-def a_plan(method: str, *sites: str) -> plans.StudyPlan:
-    return plans.parse(
-        {
-            "study_id": "tiny",
-            "sites": list(sites),
-            "task": {"classes": ["prostate"], "working_size": [16, 16]},
-            "segmenter": {"features": [4, 8], "steps": 2, "batch_size": 4},
-            "denoiser": {
-                "channels": [16, 16],
-                "prompt_tokens": 2,
-                "prompt_width": 8,
-                "first_steps": 2,
-                "steps": 2,
-                "batch_size": 4,
-                "timesteps": 10,
-                "sampling_steps": 2,
-            },
-            "replay": {"samples_per_site": 4},
-            "method": {"name": method},
-            "simulation": {"mock": 4},
-        },
-        origin="test",
-    )
-
-
 def run(plan: plans.StudyPlan, out: Path, mock: Path, *, resume: bool = False) -> StudyState:
     places = Places(study_dir=out, data=None, variable=None, working_dir=out)
     options = simulation.Options(
@@ -61,15 +36,21 @@ def run(plan: plans.StudyPlan, out: Path, mock: Path, *, resume: bool = False) -
     ("method", "site_id"), [("smd", "runmc"), ("smd", "bmc"), ("ewc", "bmc"), ("vae-replay", "bmc")]
 )
 def test_the_study_goes_on_as_one_in_which_the_site_never_took_part(
-    tmp_path: Path, method: str, site_id: str
+    tmp_path: Path, tiny_plan: plans.StudyPlan, method: str, site_id: str
 ) -> None:
-    sites, study, mock = ("runmc", "bmc", "hk"), tmp_path / "study", tmp_path / "mock"
-    plan = a_plan(method, *sites)
+    study, mock = tmp_path / "study", tmp_path / "mock"
+    plan = tiny_plan.model_copy(
+        update={
+            "sites": ("runmc", "bmc", "hk"),
+            "method": tiny_plan.method.model_copy(update={"name": method}),
+            "simulation": plans.Simulation(mock=4),
+        }
+    )
     before = run(plan, study, mock)
     with study_folder.hold(study) as (relay, _):
         relay.change(Withdraw(site_id, Remedy.CONTINUE), "anna")
     after = run(plan, study, mock, resume=True)
-    left = [name for name in sites if name != site_id]
-    never = run(a_plan(method, *left), tmp_path / "never", mock)
+    left = tuple(name for name in plan.sites if name != site_id)
+    never = run(plan.model_copy(update={"sites": left}), tmp_path / "never", mock)
     assert after.checkpoints == never.checkpoints
     assert after.checkpoints[-1] != before.checkpoints[-1]
