@@ -31,7 +31,7 @@ from wardround.shared.checkpoint import LABELLER, PROMPT
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.augment import augment
 from wardround.site_client.data.cases import Case
-from wardround.site_client.learning.inference import evaluate
+from wardround.site_client.learning.judging import Judge
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.finetune import FINETUNE
 from wardround.site_client.learning.methods.method import Arrival
@@ -174,7 +174,8 @@ def trained_dice(
         generator=_stream(plan, "segmenter", site, number),
         watch=_unwatched,
     )
-    return fmean(score.dice for score in evaluate(segmenter, heldout, plan.task, _unwatched))
+    judge = Judge(segmenter=segmenter, task=plan.task, classes=plan.task.classes_of(site))
+    return fmean(score.dice for score in judge.scores(heldout, _unwatched))
 
 
 def _share(judges: Sequence[nn.Module], pool: Pool, index: int, plan: StudyPlan) -> float:

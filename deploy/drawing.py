@@ -15,16 +15,13 @@ from wardround.deploy.report_page import Example, Gallery, Pictures
 from wardround.server.state import StudyState
 from wardround.server.store import ArtefactStore
 from wardround.shared import seeds
-from wardround.shared.checkpoint import PROMPT, judged_part, verified
-from wardround.shared.messages import CheckpointRef
+from wardround.shared.checkpoint import PROMPT, verified
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
-from wardround.site_client.learning.inference import segment
+from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.metrics import score_case
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
 
 IN_A_ROW = 8
@@ -54,7 +51,7 @@ def draw(
     }
     return Pictures(
         galleries=_galleries(plan, parts, sites, is_mock=is_mock),
-        examples=_examples(plan, state.checkpoint, parts, sites) if is_mock else (),
+        examples=_examples(plan, parts, sites) if is_mock else (),
         sites_are_mock=is_mock,
     )
 
@@ -143,19 +140,14 @@ def _real_row(cases: Sequence[Case], task: Task, *, is_volume: bool) -> tuple[by
 
 
 def _examples(
-    plan: StudyPlan,
-    checkpoint: CheckpointRef,
-    parts: Mapping[str, bytes],
-    sites: Mapping[str, SiteData],
+    plan: StudyPlan, parts: Mapping[str, bytes], sites: Mapping[str, SiteData]
 ) -> tuple[Example, ...]:
-    segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
     examples = []
     for site_id in plan.sites:
-        fill_network(segmenter, parts[judged_part(checkpoint, plan, site_id).name])
+        judge = judge_of(parts, plan, site_id)
         for case in sites[site_id].heldout[:EXAMPLES]:
-            predicted = segment(segmenter, case, plan.task)
-            scores = score_case(predicted, case, len(plan.task.classes))
-            named = zip(plan.task.classes, scores, strict=True)
+            predicted = judge.segment(case)
+            named = zip(judge.classes, judge.score(predicted, case), strict=True)
             caption = "Dice " + ", ".join(f"{name} {score.dice:.2f}" for name, score in named)
             examples.append(_example(site_id, caption, case, predicted, plan.task))
     return tuple(examples)

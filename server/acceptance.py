@@ -170,10 +170,11 @@ def verify_evaluation(
             f"not asked to score. Carry out the current order."
         )
     names = tuple(score.class_name for score in report.classes)
-    if names != plan.task.classes:
+    expected = plan.task.classes_of(report.site_id)
+    if names != expected:
         raise WireError(
             f"site '{report.site_id}' scored the classes {list(names)}, the plan has "
-            f"{list(plan.task.classes)}. Both sides must run the same plan."
+            f"{list(expected)}. Both sides must run the same plan."
         )
     expect_suppressed(plan, report.site_id, report.num_cases)
     for score in report.classes:

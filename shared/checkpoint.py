@@ -8,7 +8,7 @@ fits into it.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -71,6 +71,12 @@ class Manifest:
         of_sites = {kind + site_id: specs for site_id in visited for kind, specs in kinds if specs}
         return {**self.parts, **of_sites}
 
+    def tensors_of(self, part: str) -> tuple[TensorSpec, ...]:
+        """Return the tensors of one part, such as "segmenter" or "prompt.runmc"."""
+        if part in self.parts:
+            return self.parts[part]
+        return self.prompt if part.startswith(PROMPT) else self.labeller
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values from which `from_json` makes an equal manifest."""
         content: dict[str, Any] = {
@@ -107,15 +113,20 @@ class Manifest:
         return hashlib.sha256(_canonical(self.to_json())).hexdigest()
 
 
-def judged_part(checkpoint: CheckpointRef, plan: StudyPlan, site_id: str) -> PartRef:
-    """Return the part of a checkpoint that a site scores.
+def judged_parts(checkpoint: CheckpointRef, plan: StudyPlan, site_id: str) -> tuple[PartRef, ...]:
+    """Return the parts of a checkpoint that a site needs to score it, in name order."""
+    parts = {part.name: part for part in checkpoint.parts}
+    return tuple(parts[name] for name in judged_names(parts, plan, site_id))
+
+
+def judged_names(parts: Collection[str], plan: StudyPlan, site_id: str) -> tuple[str, ...]:
+    """Return which of a checkpoint's parts a site scores, in name order.
 
     It is the segmenter; where the plan's method has one model per site, the one that left this site
     if it was visited.
     """
-    parts = {part.name: part for part in checkpoint.parts}
-    own = parts.get(LABELLER + site_id) if plan.method.name == PER_SITE else None
-    return own or parts["segmenter"]
+    own = LABELLER + site_id
+    return (own,) if plan.method.name == PER_SITE and own in parts else ("segmenter",)
 
 
 def digest_of(parts: Sequence[PartRef]) -> str:

@@ -27,6 +27,8 @@ from wardround.shared.plan_section import Count, Rate, Section
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
 SiteId = Annotated[str, Field(pattern=SITE_ID)]
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ -]{1,32}$")]
+LabelValue = Annotated[int, Field(ge=1, le=255)]
 AbsencePolicy = Literal["wait", "skip", "stop"]
 
 
@@ -37,10 +39,14 @@ class Task(Section):
         "2d", description="2d: slice by slice; 2.5d: a slice with its two neighbours; 3d: volumes"
     )
     channels: Literal[1, 3] = Field(1, description="image channels: 1 grey, 3 RGB")
-    classes: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_ -]{1,32}$")], ...],
-        Field(min_length=1, max_length=16),
-    ] = Field(description="foreground names in label order: the first is label value 1")
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=16)] = Field(
+        description="foreground names in label order: the first is label value 1"
+    )
+    labels: dict[SiteId, Annotated[dict[ClassName, LabelValue], Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="site = { class = its value there }, where a site labels some of the classes "
+        "or numbers them otherwise; its other values count as background",
+    )
     working_size: tuple[Count, ...] = Field(
         (64, 64), description="every slice (2-D) or volume (3-D) is resampled to this many pixels"
     )
@@ -66,6 +72,24 @@ class Task(Section):
     def sample_size(self) -> tuple[int, ...]:
         """Return the spatial size of one training sample."""
         return self.patch_size or self.working_size
+
+    def classes_of(self, site_id: str) -> tuple[str, ...]:
+        """Return the classes that a site labels, in the order of `classes`."""
+        labelled = self.labels.get(site_id, self.classes)
+        return tuple(name for name in self.classes if name in labelled)
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        for site_id, values in self.labels.items():
+            unknown = sorted(values.keys() - set(self.classes))
+            if unknown:
+                raise ValueError(
+                    f"labels.{site_id} names {unknown}, which are not among the classes "
+                    f"{list(self.classes)}"
+                )
+            if len(set(values.values())) != len(values):
+                raise ValueError(f"labels.{site_id} gives two classes one value: {values}")
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -266,11 +290,15 @@ class StudyPlan(Section):
     def _parts_fit(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites must differ from each other, got {list(self.sites)}")
-        unknown = sorted(self.absence.sites.keys() - set(self.sites))
-        if unknown and not self.late_sites:
-            raise ValueError(
-                f"absence.sites names {unknown}, which are not among the sites {list(self.sites)}"
-            )
+        for key, named in (
+            ("absence.sites", set(self.absence.sites)),
+            ("task.labels", set(self.task.labels)),
+        ):
+            unknown = sorted(named - set(self.sites))
+            if unknown and not self.late_sites:
+                raise ValueError(
+                    f"{key} names {unknown}, which are not among the sites {list(self.sites)}"
+                )
         if self.denoiser.timesteps % self.denoiser.sampling_steps:
             raise ValueError(
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "

@@ -12,7 +12,7 @@ from wardround.shared import codec
 from wardround.shared.checkpoint import (
     PROMPT,
     Manifest,
-    judged_part,
+    judged_parts,
     ref_of,
     verified,
     verify_header,
@@ -36,9 +36,7 @@ from wardround.shared.trail import AUDIT, Trail
 from wardround.shared.trail_lines import LineKind
 from wardround.site_client.data.cases import SiteData, digest_of
 from wardround.site_client.data.preprocess import to_samples
-from wardround.site_client.learning.inference import evaluate
-from wardround.site_client.learning.segmenter import build_segmenter
-from wardround.site_client.learning.weights import fill_network
+from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.memo import Memo
 from wardround.site_client.privacy.approval import expect_approved
 from wardround.site_client.privacy.content_check import ContentCheck
@@ -164,16 +162,13 @@ class Site:
         self.guard.begin(message, _anchor_of(link))
         self.memo.forget(message.withdrawn)
         watch = _Watch(self.guard, link, message.visit, self.data.site_id)
-        part = judged_part(message.checkpoint, self.plan, self.data.site_id)
-        data = _fetch(link, part)
-        verify_header("segmenter", data, self.manifest.parts["segmenter"])
+        judged = judged_parts(message.checkpoint, self.plan, self.data.site_id)
+        parts = {part.name: _fetch(link, part) for part in judged}
+        for name, data in parts.items():
+            verify_header(name, data, self.manifest.tensors_of(name))
         self._prepare_torch()
-        segmenter = fill_network(build_segmenter(self.plan.task, self.plan.segmenter, seed=0), data)
-        scores = evaluate(
-            segmenter,
-            self.data.heldout,
-            self.plan.task,
-            lambda step, steps: watch(Phase.EVALUATE, step, steps),
+        scores = judge_of(parts, self.plan, self.data.site_id).scores(
+            self.data.heldout, lambda step, steps: watch(Phase.EVALUATE, step, steps)
         )
         report = EvaluationReport(
             visit=message.visit,

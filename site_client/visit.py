@@ -25,7 +25,7 @@ from wardround.site_client.learning.denoiser import new_prompt
 from wardround.site_client.learning.exemplars import EarlierSite
 from wardround.site_client.learning.generator_training import Remembered, regularised
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
-from wardround.site_client.learning.inference import evaluate
+from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
@@ -91,26 +91,26 @@ class Visit:
 
     def run(self) -> dict[str, bytes]:
         """Make the visit and return the parts of the new checkpoint."""
-        segmenter = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
-        fill_network(segmenter, self.parent["segmenter"])
         with self._phase(Phase.EVALUATE_PARENT) as watch:
-            self.metrics[Metric.DICE_BEFORE] = _mean_dice(
-                evaluate(segmenter, self.data.heldout, self.plan.task, watch)
-            )
+            self.metrics[Metric.DICE_BEFORE] = self._dice(self.parent, watch)
         with self._phase(Phase.REPLAY) as watch:
             remembered = self._replay(watch)
-        parts = self._train(segmenter, remembered)
+        parts = self._train(remembered)
         if "denoiser" in parts and self.plan.audit.samples:
             with self._phase(Phase.AUDIT):
                 parts |= self._inspected(parts, remembered)
-        with self._phase(Phase.EVALUATE) as watch:
-            fill_network(segmenter, parts["segmenter"])
-            self.metrics[Metric.DICE_AFTER] = _mean_dice(
-                evaluate(segmenter, self.data.heldout, self.plan.task, watch)
-            )
         if keeps_segmenters(self.plan):
             parts[LABELLER + self.order.site_id] = parts["segmenter"]
-        return {**self.parent, **parts}
+        made = {**self.parent, **parts}
+        with self._phase(Phase.EVALUATE) as watch:
+            self.metrics[Metric.DICE_AFTER] = self._dice(made, watch)
+        return made
+
+    def _dice(self, parts: Mapping[str, bytes], watch: Callable[[int, int], None]) -> float:
+        """Return the mean Dice of a checkpoint on the own held-out cases."""
+        judge = judge_of(parts, self.plan, self.data.site_id)
+        scores = judge.scores(self.data.heldout, watch)
+        return sum(score.dice for score in scores) / len(scores)
 
     def _replay(self, watch: Callable[[int, int], None]) -> list[Remembered]:
         """Draw pairs from every earlier site's prompt, in the order of the lineage."""
@@ -152,8 +152,10 @@ class Visit:
         self.metrics[Metric.REPLAYED_PAIRS] = float(each * len(remembered))
         return remembered
 
-    def _train(self, segmenter: torch.nn.Module, remembered: list[Remembered]) -> dict[str, bytes]:
+    def _train(self, remembered: list[Remembered]) -> dict[str, bytes]:
         """Train segmenter and denoiser side by side: neither needs what the other becomes."""
+        segmenter = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        fill_network(segmenter, self.parent["segmenter"])
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
                 return self._train_segmenter(segmenter, remembered, watch)
@@ -391,7 +393,3 @@ class Visit:
         start, saved = time.perf_counter(), self.saved_seconds
         yield lambda step, steps: self.watch(phase, step, steps)
         self.seconds[phase] = time.perf_counter() - start + self.saved_seconds - saved
-
-
-def _mean_dice(scores: Any) -> float:
-    return float(sum(score.dice for score in scores) / len(scores))

@@ -25,7 +25,7 @@ from wardround.deploy.flower.records import (
 from wardround.server.order import Order
 from wardround.server.relay import Relay
 from wardround.shared import codec, errors
-from wardround.shared.checkpoint import chunks_of, judged_part
+from wardround.shared.checkpoint import chunks_of, judged_parts
 from wardround.shared.errors import IdentityError, WardroundError, WireError
 from wardround.shared.messages import PartRef
 from wardround.shared.plan import StudyPlan
@@ -231,11 +231,11 @@ def virtual_nodes(grid: Grid) -> Callable[[str], Node | None]:
 
 
 def _needed(order: Order, plan: StudyPlan) -> tuple[PartRef, ...]:
-    """Return the parts that a site needs for an order: a score takes one segmenter alone."""
+    """Return the parts that a site needs for an order: a score does not take all."""
     if order.kind == "visit":
         return codec.decode_visit_order(order.data).parent.parts
     judged = codec.decode_evaluation_order(order.data).checkpoint
-    return (judged_part(judged, plan, order.site_id),)
+    return judged_parts(judged, plan, order.site_id)
 
 
 def _expect_done(order: Order, result: ResultRecord) -> ResultRecord:

@@ -29,7 +29,7 @@ class Case:
     Attributes:
         case_id: The name shared by image and label; it never leaves the site.
         image_CHWD: float32, raw intensities; D = 1 for 2-D images.
-        label_HWD: uint8, 0 (background) to the number of classes.
+        label_HWD: uint8, 0 (background) to the number of classes, as the plan numbers them.
         fov_HWD: bool, score inside it only; None where the whole image counts.
         spacing_mm: Distance of voxel centres along H, W, D; 1.0 for PNG.
     """
@@ -58,6 +58,8 @@ class Expected:
     Attributes:
         channels: Image channels.
         class_names: Foreground names in label order.
+        labels: Name -> stored value of the classes that the site labels; other values are
+            background then.
         num_classes: Highest label value allowed.
         is_volume: Whether one slice is too few.
         has_byte_range: Whether intensities must lie in 0..255.
@@ -65,16 +67,18 @@ class Expected:
 
     channels: int | None = None
     class_names: tuple[str, ...] | None = None
+    labels: Mapping[str, int] | None = None
     num_classes: int | None = None
     is_volume: bool = False
     has_byte_range: bool = False
 
     @classmethod
-    def of(cls, task: plan.Task) -> Self:
-        """Return what `task` expects."""
+    def of(cls, task: plan.Task, site_id: str) -> Self:
+        """Return what `task` expects of a site."""
         return cls(
             channels=task.channels,
             class_names=task.classes,
+            labels=task.labels.get(site_id),
             num_classes=len(task.classes),
             is_volume=task.dims == "3d",
             has_byte_range=task.normalisation == "range",
@@ -104,7 +108,7 @@ def load_site(site_id: str, folder: Path, task: plan.Task, data: plan.Data) -> S
         DataError: Anything is at fault; the message lists the first twenty faults, each with its
             file and remedy. Nothing is written or trained before.
     """
-    found = examine(folder, Expected.of(task), data)
+    found = examine(folder, Expected.of(task, site_id), data)
     if found.faults:
         raise error_of(site_id, folder, found.faults)
     by_id = {case.case_id: case for case in found.cases}
@@ -158,12 +162,18 @@ def _label_mapping(
 ) -> tuple[Mapping[int, int] | None, list[Fault]]:
     """Return stored value -> plan's value where `dataset.json` names every class of the plan.
 
-    Sites number the same classes differently; where the names agree, the names decide.
+    Sites number the same classes differently; where the names agree, the names decide. What the
+    plan says of the site itself goes before; then a value that it does not name is background.
     """
-    if listing.label_names is None or expected.class_names is None:
+    if expected.class_names is None:
+        return None, []
+    wanted = {name.casefold(): n for n, name in enumerate(expected.class_names, 1)}
+    if expected.labels is not None:
+        mapping = {value: wanted[name.casefold()] for name, value in expected.labels.items()}
+        return mapping | {0: 0}, _otherwise_named(expected.labels, listing, folder)
+    if listing.label_names is None:
         return None, []
     stored = {name.casefold(): value for name, value in listing.label_names.items()}
-    wanted = {name.casefold(): n for n, name in enumerate(expected.class_names, 1)}
     if wanted.keys() <= stored.keys():
         mapping = {stored[name]: number for name, number in wanted.items()} | {0: 0}
         return (None if all(a == b for a, b in mapping.items()) else mapping), []
@@ -176,6 +186,21 @@ def _label_mapping(
     )
     remedy = "Use the same names in both"
     return None, [Fault(file=folder / "dataset.json", problem=problem, remedy=remedy)]
+
+
+def _otherwise_named(labels: Mapping[str, int], listing: Listing, folder: Path) -> list[Fault]:
+    """Return a fault for each class to which `dataset.json` gives another value than the plan."""
+    stored = {name.casefold(): value for name, value in (listing.label_names or {}).items()}
+    return [
+        Fault(
+            file=folder / "dataset.json",
+            problem=f"label '{name}' has the value {stored[name.casefold()]}, the plan's "
+            f"task.labels says {value}",
+            remedy="Correct one of them",
+        )
+        for name, value in labels.items()
+        if stored.get(name.casefold(), value) != value
+    ]
 
 
 def _read_case(
@@ -269,6 +294,8 @@ def _shape(shape: Sequence[int]) -> str:
 def _value_faults(
     label: Volume, file: Path, expected: Expected, mapping: Mapping[int, int] | None
 ) -> list[Fault]:
+    if expected.labels is not None:  # whatever it does not name is background
+        return []
     top = MAX_LABEL if expected.num_classes is None else expected.num_classes
     allowed = set(mapping) if mapping else set(range(top + 1))
     found = np.unique(label.values_CHWD).tolist()

@@ -5,7 +5,7 @@ are what one thinks they are. Nothing here leaves the site.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from wardround.site_client.data.readers import reader_of
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 ANISOTROPIC = 3.0
 MAX_SHAPES = 8
+ExpectedOf = Callable[[str], Expected]  # of the site with this name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +59,15 @@ class SiteCheck:
         return not self.faults
 
 
-def expected_of(task: plan.Task | None, num_classes: int | None = None) -> Expected:
-    """Return what to hold a folder against: a task, or a number of classes, or neither."""
+def expected_of(task: plan.Task | None, num_classes: int | None = None) -> ExpectedOf:
+    """Return what to hold a site's folder against: a task, or a number of classes, or neither."""
     if task is not None:
-        return Expected.of(task)
-    return Expected(num_classes=num_classes)
+        return lambda site_id: Expected.of(task, site_id)
+    return lambda _site_id: Expected(num_classes=num_classes)
 
 
 def check_folder(
-    folder: Path, expected: Expected, data: plan.Data | None = None
+    folder: Path, expected: ExpectedOf, data: plan.Data | None = None
 ) -> tuple[SiteCheck, ...]:
     """Check one site's folder, or every site in a folder of sites.
 
@@ -87,16 +88,17 @@ def check_folder(
     return tuple(check_site(path, expected, data) for path in sites)
 
 
-def check_site(folder: Path, expected: Expected, data: plan.Data | None = None) -> SiteCheck:
-    """Check one site's folder; see `check_folder`."""
-    found = examine(folder, expected, data or plan.Data())
+def check_site(folder: Path, expected: ExpectedOf, data: plan.Data | None = None) -> SiteCheck:
+    """Check one site's folder, whose name is the site's; see `check_folder`."""
+    site_id = folder.name or folder.resolve().name
+    found = examine(folder, expected(site_id), data or plan.Data())
     return SiteCheck(
-        site_id=folder.name or folder.resolve().name,
+        site_id=site_id,
         folder=folder,
         layout=found.listing.layout,
         split_origin=found.split.origin,
         faults=found.faults,
-        warnings=(*found.listing.notes, *_warnings(found, expected)),
+        warnings=(*found.listing.notes, *_warnings(found, expected(site_id))),
         fingerprint=_fingerprint(found) if found.cases else None,
     )
 
@@ -138,7 +140,12 @@ def _warnings(found: Examination, expected: Expected) -> list[str]:
     elif empty:
         warnings.append(f"{len(empty)} of {len(cases)} labels are empty, such as '{empty[0]}'")
     shares = _label_shares(cases)
-    absent = [k for k in range(1, (expected.num_classes or 0) + 1) if k not in shares]
+    names = expected.class_names or ()
+    absent = [
+        k
+        for k in range(1, (expected.num_classes or 0) + 1)
+        if k not in shares and (expected.labels is None or names[k - 1] in expected.labels)
+    ]
     if absent and len(empty) < len(cases):
         warnings.append(f"no case has label value {', '.join(map(str, absent))}")
     spacings = np.array([case.spacing_mm for case in cases])

@@ -1,6 +1,5 @@
-"""Run the segmenter over held-out cases and score it on their own grid."""
+"""What a segmenter says of whole images and cases."""
 
-from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -8,32 +7,12 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from wardround.shared.messages import ClassScore
 from wardround.shared.plan import Task
 from wardround.site_client.data.augment import MIRROR_AXIS
 from wardround.site_client.data.cases import Case
 from wardround.site_client.data.preprocess import to_native, to_samples
-from wardround.site_client.learning.metrics import score_case, summarise
 
 INFERENCE_BATCH = 32
-
-
-def evaluate(
-    segmenter: nn.Module, cases: Sequence[Case], task: Task, watch: Callable[[int, int], None]
-) -> tuple[ClassScore, ...]:
-    """Return the mean scores of `segmenter` over `cases`, one entry per class.
-
-    Args:
-        segmenter: In evaluation mode.
-        cases: Held-out cases.
-        task: Fixes grid and classes.
-        watch: Called with (case, cases) after each case.
-    """
-    scores = []
-    for number, case in enumerate(cases, start=1):
-        scores.append(score_case(segment(segmenter, case, task), case, len(task.classes)))
-        watch(number, len(cases))
-    return summarise(scores, task.classes)
 
 
 def segment(segmenter: nn.Module, case: Case, task: Task) -> np.ndarray:

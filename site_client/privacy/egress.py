@@ -298,10 +298,11 @@ class EgressGuard:
                 f"{ascii(report.checkpoint_digest)[:80]}. Report on the checkpoint of the order."
             )
         names = tuple(score.class_name for score in report.classes)
-        if names != self._plan.task.classes:
+        expected = self._plan.task.classes_of(self._site_id)
+        if names != expected:
             raise EgressRefused(
                 f"an evaluation report must have the plan's classes "
-                f"{list(self._plan.task.classes)} in this order; it has {len(names)} "
+                f"{list(expected)} in this order; it has {len(names)} "
                 f"others. Both sides must run the same plan."
             )
 

@@ -241,3 +241,16 @@ def test_two_and_a_half_and_three_dimensional_studies_run(
 
     assert len(report.matrix) == 4
     assert report.surface
+
+
+def test_sites_that_label_different_classes_are_scored_on_their_own(tmp_path_factory):
+    out = tmp_path_factory.mktemp("labels") / "study"
+    content = json.loads(a_plan(name="finetune").canonical())
+    content["task"]["classes"] = ["gland", "prostate"]
+    content["task"]["labels"] = {"runmc": {"prostate": 1}, "bmc": {"gland": 2, "prostate": 1}}
+    content["sites"] = ["runmc", "bmc"]
+    content["simulation"] = {"mock": 4}
+    plan = plans.parse(content, origin="test")
+    report = run(plan, options(out, out.parent / "mock"))
+    scored = {cell.site: [score.name for score in cell.classes] for cell in report.surface}
+    assert scored == {"runmc": ["prostate"], "bmc": ["gland", "prostate"]}

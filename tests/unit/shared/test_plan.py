@@ -252,3 +252,31 @@ def test_a_prompt_of_the_default_size_fits_the_smallest_images_unless_the_plan_i
         plan.parse(small | {"denoiser": {"prompt_tokens": 5}}, origin="test")
     with pytest.raises(PlanError, match=r"could hold 4 images .* allows 256 bytes"):
         plan.parse(small | {"release": {"prompt_images": 1.0}}, origin="test")
+
+
+def test_a_site_labels_the_classes_that_the_plan_names_for_it_in_the_plans_order():
+    content = _with("task.classes", ["left", "wall", "right"])
+    content["task"]["labels"] = {"ada": {"right": 1, "left": 9}}
+    task = plan.parse(content, origin="here").task
+    assert task.classes_of("ada") == ("left", "right")
+    assert task.classes_of("ben") == ("left", "wall", "right")
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ({"ada": {"liver": 1}}, r"labels.ada names \['liver'\], which are not among the classes"),
+        ({"eve": {"organ": 1}}, r"task.labels names \['eve'\], which are not among the sites"),
+        ({"ada": {}}, r"task.labels.ada. \(= {}\): must not be empty"),
+    ],
+)
+def test_labels_of_what_the_plan_does_not_have_are_refused(labels, fault):
+    with pytest.raises(PlanError, match=fault):
+        plan.parse(_with("task.labels", labels), origin="here")
+
+
+def test_one_value_for_two_classes_is_refused():
+    content = _with("task.classes", ["left", "right"])
+    content["task"]["labels"] = {"ada": {"left": 1, "right": 1}}
+    with pytest.raises(PlanError, match="gives two classes one value"):
+        plan.parse(content, origin="here")

@@ -220,3 +220,38 @@ def test_a_nan_image_is_named(tmp_path, write_nifti):
         write_nifti(tmp_path / "images" / f"{name}.nii", values)
         write_nifti(tmp_path / "labels" / f"{name}.nii", np.zeros((4, 4, 3), np.uint8))
     assert "images/b.nii: 48 of 48 image values are NaN or infinite" in message(tmp_path)
+
+
+HEART = Task(classes=("ventricle", "muscle"), labels={"ada": {"muscle": 7}}, working_size=(16, 16))
+
+
+def a_label(*values: int) -> np.ndarray:
+    return np.tile(np.array([0, 0, *values], dtype=np.uint8), (10, 12 // (len(values) + 2)))
+
+
+def test_a_site_that_labels_one_class_has_it_in_the_plans_number_and_nothing_else(site, write_png):
+    for name in "abcd":
+        write_png(site / "labels" / f"{name}.png", a_label(7, 3))
+    label = load_site("ada", site, HEART, Data()).train[0].label_HWD
+    assert label[0, :4, 0].tolist() == [0, 0, 2, 0]
+
+
+def test_a_site_without_an_entry_labels_all_classes_and_a_strange_value_is_a_fault(site, write_png):
+    write_png(site / "labels" / "b.png", a_label(7, 2))
+    with pytest.raises(DataError, match=r"b.png: label values 0, 2, 7 found, allowed are 0..2"):
+        load_site("ben", site, HEART, Data())
+
+
+def test_a_description_that_gives_a_class_another_value_than_the_plan_is_named(
+    tmp_path, write_nifti
+):
+    cube = np.ones((4, 4, 2))
+    for name in "abc":
+        write_nifti(tmp_path / "imagesTr" / f"{name}_0000.nii.gz", cube)
+        write_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", cube.astype(np.uint8))
+    (tmp_path / "dataset.json").write_text(
+        '{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "Muscle": 1}, '
+        '"file_ending": ".nii.gz", "numTraining": 3}'
+    )
+    fault = "label 'muscle' has the value 1, the plan's task.labels says 7. Correct one of them"
+    assert fault in message(tmp_path, HEART)

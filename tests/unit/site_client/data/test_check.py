@@ -27,7 +27,7 @@ def test_without_classes_any_byte_is_a_label(site, write_png):
 
 
 def test_a_task_decides_over_a_number_of_classes(site):
-    assert expected_of(Task(classes=("a", "b")), 9).num_classes == 2
+    assert expected_of(Task(classes=("a", "b")), 9)("x").num_classes == 2
 
 
 def test_a_fault_leaves_the_other_cases_in_the_fingerprint(site):
