@@ -42,6 +42,12 @@ class Method(Section):
         1.0, description="weight of the alignment incoming -> earlier sites"
     )
     arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
+    shift: Literal["none", "stack", "amplitude"] | None = Field(
+        None,
+        description="smd, sga: other look of the samples that the alignment between random groups "
+        "is judged by: the intensity stack, or slow amplitudes mixed with another site's; none for "
+        "smd and stack for sga where left out",
+    )
     order: Literal["first", "second", "explicit"] = Field(
         "first",
         description="first, second: look ahead, second derivatives dropped or kept; explicit: no "

@@ -6,24 +6,23 @@ of sites under simulated shift with each other, both by a look-ahead ("dual meta
     L(theta; I) + lambda_o L(theta - alpha g_I; M)            a step for I must serve the buffer M
     + lambda_a [L(theta; A) + L(theta - alpha g_A; shift(B))] and one for some sites the others
 
-(A, B) are random groups of the sites at hand; `shift` is the intensity stack. At the first site
+(A, B) are random groups of the sites at hand; `shift` is the intensity stack unless `method.shift`
+says otherwise. At the first site
 A = B = I, whose plain loss is there already. `diverse_buffer` chooses M: K real cases of each
 earlier site, so it runs in a simulation alone. The paper published no code: weights, groups and
 shift are our reconstruction. `smd` differs by generated pairs in the place of M and by their plain
 loss.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
 from wardround.shared.plan_method import Method as MethodConfig
-from wardround.site_client.data.augment import intensity_stack
 from wardround.site_client.learning.alignment import Gradients, add, gradient_of, meta_gradient
 from wardround.site_client.learning.diverse_buffer import diverse
 from wardround.site_client.learning.methods.groups import split_sites
 from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
+from wardround.site_client.learning.methods.shift import shifted
 from wardround.site_client.learning.pool import Batch
 
 
@@ -48,8 +47,8 @@ def dual_meta_gradient(
             loss_a, g_a = gradient_of(segmenter, group_a)
             terms.append((config.arbitrary, g_a))
             loss += config.arbitrary * loss_a
-        shifted = replace(group_b, images_BCX=intensity_stack(group_b.images_BCX, generator))
-        ahead_loss, ahead = meta_gradient(segmenter, shifted, group_a, g_a, config)
+        judging = shifted(group_b, group_a, config.shift or "stack", generator)
+        ahead_loss, ahead = meta_gradient(segmenter, judging, group_a, g_a, config)
         terms.append((config.arbitrary, ahead))
         loss += config.arbitrary * ahead_loss
     return Gradient(

@@ -4,11 +4,12 @@ Each step follows the gradient of
 
     L(theta; I) + L(theta; G)                      replay, G generated under earlier sites' prompts
     + lambda_o L(theta - alpha g_I; G)             orientational: a step for I must serve G
-    + lambda_a L(theta - alpha g_A; B)             arbitrary: random groups (A, B) of the sites
+    + lambda_a L(theta - alpha g_A; shift(B))      arbitrary: random groups (A, B) of the sites
 
 Both alignments start from the same theta ("parallel"); the inner step along g_I is shared. At the
-first site there is no G and (A, B) are random halves of the batch. The paper's code was never
-published: weights and the choice of groups are our reconstruction.
+first site there is no G and (A, B) are random halves of the batch. `method.shift` gives B another
+look; by default it has none. The paper's code was never published: weights, the choice of groups
+and the shift are our reconstruction.
 """
 
 import torch
@@ -24,6 +25,7 @@ from wardround.site_client.learning.alignment import (
 )
 from wardround.site_client.learning.methods.groups import split_sites
 from wardround.site_client.learning.methods.method import Gradient, Method, ReplaySource, memoryless
+from wardround.site_client.learning.methods.shift import shifted
 from wardround.site_client.learning.pool import Batch
 
 
@@ -48,7 +50,8 @@ def aligned_gradient(
     if config.arbitrary:
         group_a, group_b = split_sites(incoming, replay, generator)
         g_a = gradient_of(segmenter, group_a)[1]
-        ahead = meta_gradient(segmenter, group_b, group_a, g_a, config)[1]
+        judging = shifted(group_b, group_a, config.shift or "none", generator)
+        ahead = meta_gradient(segmenter, judging, group_a, g_a, config)[1]
         terms.append((config.arbitrary, ahead))
     weights = [weight for weight, _ in terms]
     return Gradient(

@@ -1,5 +1,8 @@
 """The look-ahead against what it stands for, on networks small enough to check by hand."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -66,6 +69,24 @@ def test_alpha_zero_makes_smd_weighted_replay_to_the_last_bit(segmenter: nn.Modu
     g_incoming, g_replay = (gradient_of(segmenter, b)[1] for b in (incoming, replay))
 
     assert same(got.tensors, add(g_incoming, g_replay, g_replay, weights=(1.0, 1.0, 0.5)))
+
+
+def test_smd_judges_random_groups_without_shift_unless_told(segmenter: nn.Module) -> None:
+    segmenter, sites = segmenter.float(), [batch(1), batch(2, group=1)]
+    incoming, replay = (
+        replace(b, images_BCX=b.images_BCX.float(), targets_BKX=b.targets_BKX.float())
+        for b in sites
+    )
+
+    def gradient(**config: object) -> alignment.Gradients:
+        method = MethodConfig(name="smd", orientational=0.0, **config)
+        return aligned_gradient(
+            segmenter, incoming, replay, method, torch.Generator().manual_seed(0)
+        ).tensors
+
+    assert same(gradient(), gradient(shift="none"))
+    kinds = [gradient(shift=shift) for shift in ("none", "stack", "amplitude")]
+    assert all(distance(a, b) > 1e-3 for a, b in itertools.pairwise(kinds))
 
 
 def test_alpha_zero_and_arbitrary_groups_add_the_loss_of_the_outer_group(

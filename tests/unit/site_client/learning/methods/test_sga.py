@@ -12,6 +12,7 @@ from wardround.site_client.learning.methods.exemplar_replay import EXEMPLAR_REPL
 from wardround.site_client.learning.methods.finetune import FINETUNE
 from wardround.site_client.learning.methods.groups import split_sites
 from wardround.site_client.learning.methods.sga import SGA
+from wardround.site_client.learning.methods.shift import shifted
 from wardround.site_client.learning.segmenter import build_segmenter, innermost
 
 # Distances from the mean of the three, squared: 0.58, 0.44, 0.04.
@@ -53,6 +54,20 @@ def test_its_gradient_is_the_sum_of_the_dual_meta_objectives(line, two_sites, ar
     expected = add(g_incoming, g_o, g_a, g_b, weights=(1.0, 0.5, 0.25, 0.25))
     assert same(got.tensors, expected)
     assert got.loss == pytest.approx(loss + 0.5 * orientational + 0.25 * (loss_a + arbitrary))
+
+
+@pytest.mark.parametrize("shift", ["none", "amplitude"])
+def test_the_shift_is_a_choice(line, two_sites, arrival, shift) -> None:
+    segmenter = line(1.0, 0.5)
+    options = {"alpha": 0.2, "orientational": 0.0, "shift": shift}
+    got = SGA.begin(arrival(segmenter, **options)).gradient(*two_sites, draws())
+
+    generator = draws()
+    a, b = split_sites(*two_sites, generator)
+    judging = b if shift == "none" else shifted(b, a, "amplitude", generator)
+    ahead = look_ahead(segmenter, judging, inner=a, alpha=0.2, clip=10.0)[1]
+    plain = [gradient_of(segmenter, some)[1] for some in (two_sites[0], a)]
+    assert same(got.tensors, add(*plain, ahead))
 
 
 def test_without_look_ahead_and_groups_it_is_exemplar_replay(line, two_sites, arrival) -> None:
