@@ -186,7 +186,7 @@ class Denoiser(Section):
         1000, description="length of the cosine noise schedule"
     )
     sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(
-        20, description="DDIM steps of one draw; must divide timesteps"
+        8, description="predictions that one draw takes (DPM-Solver++)"
     )
 
 
@@ -299,9 +299,9 @@ class StudyPlan(Section):
                 raise ValueError(
                     f"{key} names {unknown}, which are not among the sites {list(self.sites)}"
                 )
-        if self.denoiser.timesteps % self.denoiser.sampling_steps:
+        if self.denoiser.sampling_steps > self.denoiser.timesteps:
             raise ValueError(
-                f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must divide "
+                f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must not be more than "
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
         if self.privacy.dp:

@@ -3,8 +3,8 @@
 The network predicts the clean pair, not the noise: a small network need not carry noise through
 (with velocity prediction the generated images of the same budget stayed grainy). The squared error
 is weighted by 1 / (noise level)^2, which makes it the velocity's error (Salimans and Ho 2022,
-arXiv:2202.00512), up to a bound. Cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672) and
-DDIM sampling (Song et al. 2021, arXiv:2010.02502) are MONAI's.
+arXiv:2202.00512), up to a bound. The cosine schedule (Nichol and Dhariwal 2021, arXiv:2102.09672)
+is MONAI's, the sampler is in `sampler.py`.
 The training loop is `generator_training`'s. Under `denoiser.mode = "distill"` the target on the
 generated half of a batch is what the denoiser that arrived predicts (generative distillation, Masip
 et al. 2023, arXiv:2311.14028).
@@ -13,7 +13,7 @@ et al. 2023, arXiv:2311.14028).
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.networks.schedulers import DDIMScheduler
+from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor, nn
 
 from wardround.shared.plan import StudyPlan
@@ -26,6 +26,7 @@ from wardround.site_client.learning.generator_training import (
     train_generator,
 )
 from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.sampler import sample
 
 # B batch, C channels, X spatial axes, P prompt tokens, W prompt width
 
@@ -33,18 +34,9 @@ DRAW_BATCH = 32
 MAX_WEIGHT = 20.0  # of a sample's error, against steps that are almost clean
 
 
-def new_schedule(plan: StudyPlan) -> DDIMScheduler:
-    """Return the noise schedule; its offset makes few-step sampling begin at pure noise."""
-    config = plan.denoiser
-    schedule = DDIMScheduler(
-        num_train_timesteps=config.timesteps,
-        schedule="cosine",
-        prediction_type="sample",
-        clip_sample=True,
-        steps_offset=config.timesteps // config.sampling_steps - 1,
-    )
-    schedule.set_timesteps(config.sampling_steps)
-    return schedule
+def new_schedule(plan: StudyPlan) -> DDPMScheduler:
+    """Return the noise schedule."""
+    return DDPMScheduler(num_train_timesteps=plan.denoiser.timesteps, schedule="cosine")
 
 
 @torch.no_grad()
@@ -70,20 +62,23 @@ def draw_pairs(
     Returns:
         A pool of `count` pairs at the plan's sample size.
     """
-    schedule = new_schedule(plan)
+    schedule, steps = new_schedule(plan), plan.denoiser.sampling_steps
     num_classes, task = len(plan.task.classes), plan.task
+
+    def clean(noisy_BCX: Tensor, t: int) -> Tensor:
+        prompts_BPW = prompt_PW.expand(len(noisy_BCX), -1, -1)
+        with precision(plan):
+            made_BCX = denoiser(noisy_BCX, torch.full((len(noisy_BCX),), t), prompts_BPW)
+        predicted_BCX: Tensor = made_BCX.float()
+        return predicted_BCX
+
     drawn: list[Tensor] = []
     for first in range(0, count, DRAW_BATCH):
         size = min(DRAW_BATCH, count - first)
-        x = torch.randn(
+        noise_BCX = torch.randn(
             (size, task.input_channels + num_classes, *task.sample_size), generator=generator
         )
-        context = prompt_PW.expand(size, -1, -1)
-        for t in schedule.timesteps:
-            with precision(plan):
-                clean = denoiser(x, t.expand(size), context)
-            x, _ = schedule.step(clean.float(), int(t), x)
-        drawn.append(x)
+        drawn.append(sample(clean, noise_BCX, schedule.alphas_cumprod, steps))
         watch(first + size, count)
     return separate(torch.cat(drawn), num_classes)
 
@@ -165,7 +160,7 @@ def sample_errors(
     prompts_BPW: Tensor,
     *,
     plan: StudyPlan,
-    schedule: DDIMScheduler,
+    schedule: DDPMScheduler,
     generator: torch.Generator,
     target: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:

@@ -125,7 +125,11 @@ def test_every_fault_is_named_at_once():
         ("task.working_size", [8, 64], "at least 16"),
         ("task.patch_size", [128, 128], "larger than working_size"),
         ("denoiser.channels", [17, 32], "multiples of 16"),
-        ("denoiser.sampling_steps", 7, "must divide denoiser.timesteps"),
+        (
+            "denoiser",
+            {"timesteps": 10, "sampling_steps": 11},
+            "must not be more than denoiser.timest",
+        ),
         ("simulation", {"mock": 4, "mock_heldout": 3}, "must leave two of the mock cases"),
         ("simulation", {"mock_heldout": 3}, "must leave two of the mock cases"),
         ("simulation", {"mock": 4, "data_root": "d"}, "data_root and data would not be read"),

@@ -117,10 +117,8 @@ def test_drawn_pairs_have_the_sample_size_and_valid_values(dims: str, size: list
     assert set(pool.labels_NX.unique().tolist()) <= {0, 1, 2}
 
 
-def test_sampling_begins_at_pure_noise_and_ends_at_the_clean_pair() -> None:
-    schedule = new_schedule(a_plan())
-    assert schedule.timesteps.tolist() == [99, 79, 59, 39, 19]
-    assert float(schedule.alphas_cumprod[99]) < 1e-3
+def test_the_schedule_ends_at_pure_noise() -> None:
+    assert float(new_schedule(a_plan()).alphas_cumprod[99]) < 1e-3
 
 
 def test_the_same_stream_draws_the_same_pairs() -> None:
