@@ -1,11 +1,11 @@
-"""Do one piece of work on a thread of its own, watched and stopped from the thread that began it.
+"""Do work on threads of its own, watched and stopped from the thread that began it.
 
 Torch releases the interpreter inside its kernels, so two trainings on small images fill two cores,
 which two torch threads inside one such training do not.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -65,3 +65,36 @@ def alongside(work: Callable[[Watch], T]) -> Iterator[Work[T]]:
         except BaseException:
             position.stopped = True
             raise
+
+
+def two_at_a_time(
+    works: Sequence[Callable[[Watch], T]], watch: Callable[[Sequence[tuple[int, int]]], None]
+) -> list[T]:
+    """Return the results of all works, in their order; at most two run at a time.
+
+    Args:
+        works: Each as for `alongside`. Where one raises, the others are stopped.
+        watch: Told now and then, on the caller's thread, the (step, steps) of each.
+
+    Raises:
+        Exception: Whatever the first of the works that failed raised.
+    """
+    positions = [_Position() for _ in works]
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="two-at-a-time") as threads:
+        try:
+            futures = [
+                threads.submit(work, position.watch)
+                for work, position in zip(works, positions, strict=True)
+            ]
+            while wait(futures, timeout=LOOK_INTERVAL_S, return_when=FIRST_EXCEPTION).not_done:
+                for future in futures:
+                    if future.done():
+                        future.result()  # raises what the work raised
+                watch([(position.step, position.steps) for position in positions])
+        except BaseException:
+            for position in positions:
+                position.stopped = True
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    watch([(position.step, position.steps) for position in positions])
+    return [future.result() for future in futures]

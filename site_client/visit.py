@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wardround.shared import seeds
 from wardround.shared.checkpoint import LABELLER, PROMPT
@@ -43,6 +42,7 @@ from wardround.site_client.memo import Memo, Result
 from wardround.site_client.privacy.inspection import Inspection
 from wardround.site_client.privacy.memorisation import Limits
 from wardround.site_client.private_phase import PrivatePhase
+from wardround.site_client.replay_phase import ReplayPhase
 from wardround.site_client.side_by_side import alongside
 
 Watch = Callable[[Phase, int, int], None]
@@ -116,40 +116,18 @@ class Visit:
         """Draw pairs from every earlier site's prompt, in the order of the lineage."""
         if "denoiser" not in self.parent or not self.order.visited:
             return []
-        kind = find_method(self.plan.method.name).generator
-        denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
-        fill_network(denoiser, self.parent["denoiser"])
-        each, remembered = self.plan.replay.samples_per_site, []
-        for place, site_id in enumerate(self.order.visited):
-            prompt_PW = unpack(self.parent[PROMPT + site_id])[PROMPT_TENSOR]
-
-            def drawn(
-                site_id: str = site_id, prompt_PW: Tensor = prompt_PW, place: int = place
-            ) -> Result:
-                def progress(done: int, _each: int) -> None:
-                    watch(place * each + done, each * len(self.order.visited))
-
-                pairs = kind.draw(
-                    denoiser,
-                    prompt_PW,
-                    each,
-                    plan=self.plan,
-                    generator=self._stream("replay", site_id),
-                    watch=progress,
-                )
-                return Result(
-                    tensors={"images": pairs.images_NCX, "targets": pairs.targets_NKX}, numbers={}
-                )
-
-            kept = self._recall(
-                self._key(
-                    "replay", site=site_id, denoiser_of=self._digests("denoiser", PROMPT + site_id)
-                ),
-                drawn,
-            )
-            pairs = Pool(images_NCX=kept.tensors["images"], targets_NKX=kept.tensors["targets"])
-            remembered.append(Remembered(prompt_PW=prompt_PW, pairs=pairs))
-        self.metrics[Metric.REPLAYED_PAIRS] = float(each * len(remembered))
+        phase = ReplayPhase(plan=self.plan, parent=self.parent, memo=self.memo)
+        remembered, saved_seconds = phase.run(
+            self.order.visited,
+            key=lambda site_id: self._key(
+                "replay", site=site_id, denoiser_of=self._digests("denoiser", PROMPT + site_id)
+            ),
+            stream=lambda site_id: self._stream("replay", site_id),
+            watch=watch,
+        )
+        self.saved_seconds += saved_seconds
+        pairs = self.plan.replay.samples_per_site * len(remembered)
+        self.metrics[Metric.REPLAYED_PAIRS] = float(pairs)
         return remembered
 
     def _train(self, remembered: list[Remembered]) -> dict[str, bytes]:
