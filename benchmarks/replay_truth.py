@@ -175,7 +175,7 @@ def trained_dice(
         watch=_unwatched,
     )
     judge = Judge(segmenter=segmenter, task=plan.task, classes=plan.task.classes_of(site))
-    return fmean(score.dice for score in judge.scores(heldout, _unwatched))
+    return judge.scores(heldout, _unwatched).dice
 
 
 def _share(judges: Sequence[nn.Module], pool: Pool, index: int, plan: StudyPlan) -> float:

@@ -21,7 +21,14 @@ from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import normalise, to_samples
 from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.pool import Pool
+from wardround.site_client.learning.metrics import CaseClassScore
+from wardround.site_client.learning.pool import Pool, apart
+from wardround.site_client.learning.registration.judge import PairJudge
+from wardround.site_client.learning.registration.pairs import (
+    Pair,
+    heldout_pairs,
+    place_at_same_depth,
+)
 from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
 
 IN_A_ROW = 8
@@ -103,7 +110,8 @@ def _galleries(
             continue
         generator = torch.Generator().manual_seed(seeds.derive(plan.seed, "gallery", site_id))
         prompt = unpack(parts[PROMPT + site_id])[PROMPT_TENSOR]
-        pairs = kind.draw(denoiser, prompt, IN_A_ROW, plan=plan, generator=generator)
+        count = IN_A_ROW // plan.task.num_images
+        pairs = kind.draw(denoiser, prompt, count, plan=plan, generator=generator)
         cases = sites[site_id].train
         is_volume = _is_volume(cases[0])
         real = _real_row(cases, plan.task, is_volume=is_volume) if is_mock else ()
@@ -113,7 +121,12 @@ def _galleries(
 
 
 def _row(pairs: Pool, task: Task, *, is_volume: bool) -> tuple[bytes, ...]:
-    drawn = zip(pairs.images_NCX, pairs.labels_NX, strict=True)
+    each = apart(pairs, task.num_images)  # the images of a sample stand beside each other
+    drawn = zip(
+        torch.stack([one.images_NCX for one in each], dim=1).flatten(0, 1),
+        torch.stack([one.labels_NX for one in each], dim=1).flatten(0, 1),
+        strict=True,
+    )
     return tuple(_sample_picture(image, label, task, is_volume=is_volume) for image, label in drawn)
 
 
@@ -145,12 +158,40 @@ def _examples(
     examples = []
     for site_id in plan.sites:
         judge = judge_of(parts, plan, site_id)
+        if isinstance(judge, PairJudge):
+            pairs = heldout_pairs(sites[site_id].heldout, plan, site_id)[:EXAMPLES]
+            examples += [_pair_example(judge, pair) for pair in pairs]
+            continue
         for case in sites[site_id].heldout[:EXAMPLES]:
             predicted = judge.segment(case)
-            named = zip(judge.classes, judge.score(predicted, case), strict=True)
-            caption = "Dice " + ", ".join(f"{name} {score.dice:.2f}" for name, score in named)
+            caption = _caption(judge.classes, judge.score(predicted, case))
             examples.append(_example(site_id, caption, case, predicted, plan.task))
     return tuple(examples)
+
+
+def _caption(classes: Sequence[str], scores: Sequence[CaseClassScore]) -> str:
+    named = zip(classes, scores, strict=True)
+    return "Dice " + ", ".join(f"{name} {score.dice:.2f}" for name, score in named)
+
+
+def _pair_example(judge: PairJudge, pair: Pair) -> Example:
+    """Return the fixed case, the moving one, and the moving one as it was moved."""
+    fixed, moving = pair
+    moved = judge.move(pair)
+    depth, is_volume = _fullest(fixed.label_HWD), _is_volume(fixed)
+    other = place_at_same_depth(depth, fixed.label_HWD.shape[2], moving.label_HWD.shape[2])
+
+    def outlined(image_CHWD: np.ndarray, label_HWD: np.ndarray, place: int) -> bytes:
+        image = normalise(image_CHWD, judge.plan.task)[..., place].numpy()
+        return picture(_upright(image, is_volume), _upright(label_HWD[..., place], is_volume))
+
+    return Example(
+        site_id=judge.site_id,
+        caption=_caption(judge.classes, judge.score(moved, fixed)),
+        image=outlined(fixed.image_CHWD, fixed.label_HWD, depth),
+        label=outlined(moving.image_CHWD, moving.label_HWD, other),
+        prediction=outlined(moved.image_CHWD, moved.label_HWD, depth),
+    )
 
 
 def _example(

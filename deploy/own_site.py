@@ -107,13 +107,13 @@ def open_site(
         NotPermitted: They are fewer than the policy demands.
         PlanError: The policy is not valid.
     """
-    from wardround.site_client.data.cases import load_site
     from wardround.site_client.learning.genesis import make_genesis
+    from wardround.site_client.plan_data import load_for_plan
     from wardround.site_client.privacy import policy as policies
     from wardround.site_client.site import Site
 
     policy = policies.load(workspace / policies.POLICY_FILE)
-    cases = load_site(site_id, data, plan.task, plan.data)
+    cases = load_for_plan(plan, site_id, data)
     manifest = make_genesis(plan).manifest
     return Site(plan, cases, manifest, workspace=workspace, policy=policy, memo=memo)
 

@@ -46,8 +46,9 @@ from wardround.shared.plan import StudyPlan
 from wardround.shared.report import Report
 from wardround.shared.study_api import Standing
 from wardround.shared.trail import AUDIT
-from wardround.site_client.data.cases import SiteData, load_site
+from wardround.site_client.data.cases import SiteData
 from wardround.site_client.learning.genesis import make_genesis
+from wardround.site_client.plan_data import load_for_plan
 from wardround.site_client.privacy import approval
 from wardround.site_client.site import Site
 
@@ -205,7 +206,7 @@ def load_sites(plan: StudyPlan, folders: Mapping[str, Path]) -> dict[str, SiteDa
     messages = []
     for site_id in plan.sites:
         try:
-            sites[site_id] = load_site(site_id, folders[site_id], plan.task, plan.data)
+            sites[site_id] = load_for_plan(plan, site_id, folders[site_id])
         except DataError as error:
             messages.append(str(error))
     if messages:

@@ -176,6 +176,12 @@ def verify_evaluation(
             f"site '{report.site_id}' scored the classes {list(names)}, the plan has "
             f"{list(expected)}. Both sides must run the same plan."
         )
+    if (report.folds is not None) != (plan.task.kind == "registration"):
+        raise WireError(
+            f"site '{report.site_id}' {'says' if report.folds is not None else 'does not say'} how "
+            f"much is folded, the plan's task.kind is '{plan.task.kind}'. Both sides must run the "
+            f"same plan."
+        )
     expect_suppressed(plan, report.site_id, report.num_cases)
     for score in report.classes:
         if score.num_undefined is not None:

@@ -360,6 +360,7 @@ def _evaluation_report_json(report: EvaluationReport) -> dict[str, Any]:
         ],
         "data_digest": report.data_digest,
         **_trail_json(report.trail),
+        **({} if report.folds is None else {"folds": report.folds}),
     }
 
 
@@ -372,6 +373,7 @@ def _evaluation_report(content: Any) -> EvaluationReport:
         classes=tuple(ClassScore(**score) for score in content["classes"]),
         data_digest=content["data_digest"],
         trail=_trail(content),
+        folds=content.get("folds"),
     )
 
 

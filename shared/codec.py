@@ -182,6 +182,7 @@ def decode_evaluation_report(data: bytes) -> EvaluationReport:
         classes=tuple(_class_score(score) for score in record.classes),
         data_digest=record.data_digest,
         trail=_anchor(record),
+        folds=record.folds if record.HasField("folds") else None,
     )
     rules.check(report)
     _same_spelling(report, data)
@@ -383,6 +384,7 @@ def _evaluation_report_record(report: EvaluationReport) -> report_pb2.Evaluation
         ],
         data_digest=report.data_digest,
         trail=None if report.trail is None else _anchor_record(report.trail),
+        folds=report.folds,
     )
 
 

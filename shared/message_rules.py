@@ -163,6 +163,8 @@ def _check_evaluation_report(report: EvaluationReport) -> None:
         _check_class_score(score)
     _distinct("class_name", [score.class_name for score in report.classes])
     _text("data_digest", report.data_digest, DIGEST)
+    if report.folds is not None:
+        _number("folds", report.folds, 0, 1)
     if report.trail is not None:
         _check_anchor(report.trail)
 

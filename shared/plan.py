@@ -21,8 +21,10 @@ from wardround.shared.plan_audit import Audit
 from wardround.shared.plan_method import Method
 from wardround.shared.plan_override import apply_override
 from wardround.shared.plan_privacy import Privacy
+from wardround.shared.plan_registration import Registration, expect_registrable
 from wardround.shared.plan_release import Release
 from wardround.shared.plan_section import Count, Rate, Section
+from wardround.shared.plan_simulation import Simulation
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
 SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
@@ -33,8 +35,12 @@ AbsencePolicy = Literal["wait", "skip", "stop"]
 
 
 class Task(Section):
-    """What is segmented, and on which grid the networks work."""
+    """What is segmented or registered, and on which grid the networks work."""
 
+    kind: Literal["segmentation", "registration"] = Field(
+        "segmentation",
+        description="segmentation: label each image; registration: bring one onto another",
+    )
     dims: Literal["2d", "2.5d", "3d"] = Field(
         "2d", description="2d: slice by slice; 2.5d: a slice with its two neighbours; 3d: volumes"
     )
@@ -64,9 +70,19 @@ class Task(Section):
         return 3 if self.dims == "3d" else 2
 
     @property
+    def num_images(self) -> int:
+        """Return how many images a sample shows: a fixed and a moving one where they register."""
+        return 2 if self.kind == "registration" else 1
+
+    @property
     def input_channels(self) -> int:
         """Return how many channels a network sees: 2.5-D stacks three slices."""
-        return self.channels * (3 if self.dims == "2.5d" else 1)
+        return self.num_images * self.channels * (3 if self.dims == "2.5d" else 1)
+
+    @property
+    def drawn_channels(self) -> int:
+        """Return how many channels are drawn together: those of the images, and a map a class."""
+        return self.input_channels + self.num_images * len(self.classes)
 
     @property
     def sample_size(self) -> tuple[int, ...]:
@@ -234,35 +250,6 @@ class Absence(Section):
         return self.sites.get(site_id, self.policy)
 
 
-class Simulation(Section):
-    """Where one machine finds the sites' data. Not part of what a site approves."""
-
-    mock: Annotated[int, Field(ge=3)] | None = Field(
-        None, description="make mock prostate sites, this many cases each"
-    )
-    mock_heldout: Count | None = Field(
-        None, description="how many cases of a mock site are held out; a quarter where left out"
-    )
-    data_root: str | None = Field(None, description="folder with one folder per site")
-    data: dict[str, str] = Field(
-        default_factory=dict, description="site_id -> folder, where not under data_root"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.mock is not None and (self.data_root is not None or self.data):
-            raise ValueError(
-                "mock makes the data, so data_root and data would not be read: leave out mock, "
-                "or leave out both of the others"
-            )
-        if self.mock_heldout is not None and self.mock_heldout > (self.mock or 0) - 2:
-            raise ValueError(
-                f"mock_heldout (= {self.mock_heldout}) must leave two of the mock cases "
-                f"(mock = {self.mock}) to train on"
-            )
-        return self
-
-
 class StudyPlan(Section):
     """One study: its task, its site sequence, its networks, its method."""
 
@@ -278,6 +265,7 @@ class StudyPlan(Section):
     segmenter: Segmenter = Segmenter()
     denoiser: Denoiser = Denoiser()
     replay: Replay = Replay()
+    registration: Registration = Registration()
     method: Method = Method()
     compute: Compute = Compute()
     audit: Audit = Audit()
@@ -293,6 +281,7 @@ class StudyPlan(Section):
         for key, named in (
             ("absence.sites", set(self.absence.sites)),
             ("task.labels", set(self.task.labels)),
+            ("registration.within", set(self.registration.within)),
         ):
             unknown = sorted(named - set(self.sites))
             if unknown and not self.late_sites:
@@ -304,6 +293,8 @@ class StudyPlan(Section):
                 f"denoiser.sampling_steps (= {self.denoiser.sampling_steps}) must not be more than "
                 f"denoiser.timesteps (= {self.denoiser.timesteps})"
             )
+        if self.task.kind == "registration":
+            expect_registrable(self)
         if self.privacy.dp:
             self._privacy_holds()
         prompt_bytes = 4 * self.denoiser.prompt_tokens * self.denoiser.prompt_width

@@ -7,9 +7,21 @@ from pydantic import Field
 from wardround.shared.plan_section import Count, Section, Weight
 
 # Methods with a denoiser (or what stands in its place), and a prompt for each site.
-DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd")
+DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd", "samcl-generated")
 # Methods that run in a simulation alone.
-KEEPS_REAL_CASES = ("agem", "derpp", "exemplar-replay", "fish", "joint", "mer", "mldg", "sga")
+KEEPS_REAL_CASES = (
+    "agem",
+    "derpp",
+    "exemplar-replay",
+    "fish",
+    "joint",
+    "mer",
+    "mldg",
+    "sga",
+    "samcl",
+)
+# Methods that hold on to class probabilities, which only a network that segments has.
+SAYS_CLASSES = ("ewc", "lwf", "derpp", "sga")
 
 
 class Method(Section):
@@ -34,6 +46,8 @@ class Method(Section):
         "vae-replay",
         "diffusion-replay",
         "smd",
+        "samcl",
+        "samcl-generated",
     ] = "smd"
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="length of the look-ahead step"
@@ -80,3 +94,7 @@ class Method(Section):
     sga_between: Weight = Field(
         1.0, description="sga: how much they must differ from those kept of other sites"
     )
+    samcl_rho: Weight = Field(
+        0.05, description="samcl: radius within which the worst loss is looked for, by weight"
+    )
+    samcl_buffer: Count = Field(200, description="samcl: samples that its buffer holds")

@@ -42,6 +42,9 @@ class SurfaceCell(Part):
     asd_mm: Length | None = Field(description="average symmetric surface distance, likewise")
     num_undefined: Whole | None = Field(description="over all classes; null: one is suppressed")
     classes: tuple[ClassSurface, ...]
+    folds: Dice | None = Field(
+        None, description="share of the image that is folded; null where none is deformed"
+    )
 
 
 def clip(dice: float) -> float:
@@ -69,6 +72,7 @@ def surface_of(cell: EvaluationReport) -> SurfaceCell:
             )
             for score in cell.classes
         ),
+        folds=cell.folds,
     )
 
 

@@ -175,7 +175,8 @@ class Site:
             site_id=self.data.site_id,
             checkpoint_digest=message.checkpoint.digest,
             num_cases=len(self.data.heldout),
-            classes=scores,
+            classes=scores.classes,
+            folds=scores.folds,
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))

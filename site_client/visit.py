@@ -28,10 +28,9 @@ from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.pools import case_pool
 from wardround.site_client.learning.relabel import relabelled
-from wardround.site_client.learning.segmenter import build_segmenter
 from wardround.site_client.learning.segmenter_training import train_segmenter
+from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import (
     PROMPT_TENSOR,
     fill_network,
@@ -109,8 +108,7 @@ class Visit:
     def _dice(self, parts: Mapping[str, bytes], watch: Callable[[int, int], None]) -> float:
         """Return the mean Dice of a checkpoint on the own held-out cases."""
         judge = judge_of(parts, self.plan, self.data.site_id)
-        scores = judge.scores(self.data.heldout, watch)
-        return sum(score.dice for score in scores) / len(scores)
+        return judge.scores(self.data.heldout, watch).dice
 
     def _replay(self, watch: Callable[[int, int], None]) -> list[Remembered]:
         """Draw pairs from every earlier site's prompt, in the order of the lineage."""
@@ -132,7 +130,7 @@ class Visit:
 
     def _train(self, remembered: list[Remembered]) -> dict[str, bytes]:
         """Train segmenter and denoiser side by side: neither needs what the other becomes."""
-        segmenter = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        segmenter = kind_of(self.plan.task).build(self.plan, 0)
         fill_network(segmenter, self.parent["segmenter"])
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
@@ -217,14 +215,10 @@ class Visit:
         self, method: Method, segmenter: torch.nn.Module, remembered: list[Remembered]
     ) -> tuple[list[Pool], list[Pool]]:
         """Return the pools that count as the visited site's, and one pool per earlier site."""
-        task, own = self.plan.task, case_pool(self.data.train, self.plan.task)
+        own = self._samples(self.data)
         if method.replay is ReplaySource.POOLED:
-            others = [
-                case_pool(self.borrowed[site].train, task)
-                for site in self.plan.sites
-                if site in self.borrowed
-            ]
-            return [own, *others], []
+            others = [self.borrowed[site] for site in self.plan.sites if site in self.borrowed]
+            return [own, *map(self._samples, others)], []
         if method.replay is ReplaySource.EXEMPLARS:
             earlier = [
                 EarlierSite(
@@ -238,9 +232,14 @@ class Visit:
         if not remembered:
             return [own], []
         drawn = [site.pairs for site in remembered]
+        if not kind_of(self.plan.task).can_label:
+            return [own], drawn
         replay, agreement = relabelled(drawn, self._labellers(segmenter), self.plan)
         self.metrics[Metric.REPLAY_AGREEMENT] = agreement
         return [own], replay
+
+    def _samples(self, data: SiteData) -> Pool:
+        return kind_of(self.plan.task).samples(data.train, self.plan, data.site_id)
 
     def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
         """Yield who labels each earlier site's pairs."""
@@ -249,7 +248,7 @@ class Visit:
 
     def _labeller(self, site_id: str) -> torch.nn.Module:
         """Return the segmenter as it left an earlier site."""
-        labeller = build_segmenter(self.plan.task, self.plan.segmenter, seed=0)
+        labeller = kind_of(self.plan.task).build(self.plan, 0)
         return fill_network(labeller, self.parent[LABELLER + site_id])
 
     def _inspected(
@@ -302,7 +301,7 @@ class Visit:
             student, prompt_PW, loss = kind.train(
                 denoiser,
                 start,
-                own=case_pool(self.data.train, self.plan.task),
+                own=self._samples(self.data),
                 earlier=remembered,
                 plan=plan,
                 generator=self._stream("denoiser", *again),
@@ -350,6 +349,7 @@ class Visit:
             "sections": self._sections("task", "denoiser", "compute")
             | {"samples": self.plan.replay.samples_per_site},
             "torch": torch.__version__,
+            **kind_of(self.plan.task).facts(self.plan, [self.data, *self.borrowed.values()]),
             **more,
         }
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from wardround.deploy.report_page import views
 from wardround.deploy.report_page.audits import audits
 from wardround.deploy.report_page.pictures import Pictures
+from wardround.shared.plan_method import DRAWS_PAIRS
 from wardround.shared.report import Report
 
 RERUN = ("wardround", "simulate", "plan.toml", "--out", "again")
@@ -51,11 +52,14 @@ def _content(report: Report, pictures: Pictures, command: Sequence[str]) -> dict
         "means": views.means(report),
         "panels": views.panels(report),
         "surface": views.surface(report),
+        "folds": views.folds(report),
         "classes": views.classes(report),
         "audits": audits(report),
         "galleries": views.galleries(pictures),
         "examples": views.examples(pictures),
         "sites_are_mock": pictures.sites_are_mock,
+        "is_registration": report.plan["task"].get("kind") == "registration",
+        "draws_pairs": report.method in DRAWS_PAIRS,
         "phases": views.phases(report),
         "timings": views.timings(report),
         "total_time": views.duration(report.timing.total),

@@ -222,6 +222,24 @@ def _surface_text(cell: SurfaceCell | None) -> SurfaceText:
     )
 
 
+def folds(report: Report) -> tuple[Row, ...]:
+    """Return the rows of the table of folds, in percent; none where nothing is registered."""
+    cells = {(cell.visit, cell.site): cell.folds for cell in report.surface}
+    if all(share is None for share in cells.values()):
+        return ()
+    return tuple(
+        Row(
+            _row_label(report, visit),
+            tuple(_percent(cells.get((visit, site))) for site in report.sites),
+        )
+        for visit in range(len(report.matrix))
+    )
+
+
+def _percent(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:.2f} %"
+
+
 def _count(count: int | None) -> str:
     return "suppressed" if count is None else str(count)
 

@@ -7,7 +7,7 @@ so lowering L_B at the looked-ahead weights also raises the inner product of the
 name the dual meta-objectives but published no code: this is a reconstruction from their abstracts).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wardround.shared.plan_method import Method as MethodConfig
+from wardround.site_client.learning.objective import loss_on
 from wardround.site_client.learning.pool import Batch
-from wardround.site_client.learning.segmenter import segmentation_loss
 
 Gradients = tuple[Tensor, ...]
 Order = Literal["first", "second", "explicit"]
+# Loss and gradient on a batch at the weights minus a step.
+GradientAt = Callable[[nn.Module, Batch, Gradients], tuple[float, Gradients]]
 
 
 def gradient_of(segmenter: nn.Module, batch: Batch) -> tuple[float, Gradients]:
     """Return the loss on `batch` and its gradient at the weights, one tensor a parameter."""
-    loss = segmentation_loss(segmenter(batch.images_BCX), batch.targets_BKX)
+    loss = loss_on(segmenter, segmenter(batch.images_BCX), batch)
     return float(loss.detach()), torch.autograd.grad(loss, list(segmenter.parameters()))
 
 
@@ -70,9 +72,8 @@ def gradient_at(segmenter: nn.Module, batch: Batch, step: Gradients) -> tuple[fl
         name: (weight.detach() - part).requires_grad_()
         for (name, weight), part in zip(segmenter.named_parameters(), step, strict=True)
     }
-    loss = segmentation_loss(
-        functional_call(segmenter, moved, (batch.images_BCX,)), batch.targets_BKX
-    )
+    said_BKX = functional_call(segmenter, moved, (batch.images_BCX,))
+    loss = loss_on(segmenter, said_BKX, batch)
     return float(loss.detach()), torch.autograd.grad(loss, list(moved.values()))
 
 
@@ -94,7 +95,13 @@ class Way:
 
 
 def stepwise(
-    segmenter: nn.Module, batches: Sequence[Batch], *, alpha: float, clip: float, start: Gradients
+    segmenter: nn.Module,
+    batches: Sequence[Batch],
+    *,
+    alpha: float,
+    clip: float,
+    start: Gradients,
+    gradient: GradientAt = gradient_at,
 ) -> Way:
     """Go a step of length `alpha` on each batch in turn, without moving the weights.
 
@@ -104,11 +111,12 @@ def stepwise(
         alpha: Length of a step; 0 gives the sum of plain gradients, exactly.
         clip: Norm to which a step's gradient is clipped.
         start: The way begins at theta minus this.
+        gradient: What a step follows.
     """
     reached, losses, steps = start, [], []
     for batch in batches:
-        loss, gradient = gradient_at(segmenter, batch, reached)
-        steps.append(clipped(gradient, clip))
+        loss, tensors = gradient(segmenter, batch, reached)
+        steps.append(clipped(tensors, clip))
         reached = add(reached, steps[-1], weights=(1.0, alpha))
         losses.append(loss)
     return Way(
@@ -149,9 +157,7 @@ def _second_order(
     ahead = {
         name: weight - alpha * g for (name, weight), g in zip(weights.items(), step, strict=True)
     }
-    loss = segmentation_loss(
-        functional_call(segmenter, ahead, (outer.images_BCX,)), outer.targets_BKX
-    )
+    loss = loss_on(segmenter, functional_call(segmenter, ahead, (outer.images_BCX,)), outer)
     return float(loss.detach()), torch.autograd.grad(loss, list(weights.values()))
 
 
@@ -166,7 +172,7 @@ def _explicit(
 
 def _traced(segmenter: nn.Module, batch: Batch) -> tuple[Tensor, Gradients]:
     """Return loss and gradient on `batch`, both to be differentiated on."""
-    loss = segmentation_loss(segmenter(batch.images_BCX), batch.targets_BKX)
+    loss = loss_on(segmenter, segmenter(batch.images_BCX), batch)
     return loss, torch.autograd.grad(loss, list(segmenter.parameters()), create_graph=True)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import Task
 from wardround.site_client.learning.folding import fold, padded, unfold
-from wardround.site_client.learning.pool import Pool, labelled
+from wardround.site_client.learning.pool import Pool, labelled, side_by_side
 
 # B batch, C channels (image then classes), X spatial axes, P prompt tokens, W prompt width
 
@@ -31,7 +31,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.fold = config.fold
         self.divisor = config.fold * 2 ** (len(config.channels) - 1)
-        channels = (task.input_channels + len(task.classes)) * self.fold**task.spatial_dims
+        channels = task.drawn_channels * self.fold**task.spatial_dims
         self.unet = DiffusionModelUNet(
             spatial_dims=task.spatial_dims,
             in_channels=channels,
@@ -86,14 +86,26 @@ def new_prompt(config: DenoiserConfig, earlier: list[Tensor], generator: torch.G
     return torch.stack(earlier).mean(0) + 0.3 * noise
 
 
-def join(images_BCX: Tensor, targets_BKX: Tensor) -> Tensor:
-    """Return image and label map as one tensor (B, C + classes, *X) in [-1, 1]."""
-    return torch.cat([images_BCX, targets_BKX[:, 1:] * 2 - 1], dim=1)
+def join(images_BCX: Tensor, targets_BKX: Tensor, num_images: int = 1) -> Tensor:
+    """Return images and label maps as one tensor (B, C + classes of each, *X) in [-1, 1]."""
+    maps_BMKX = targets_BKX.unflatten(1, (num_images, -1))[:, :, 1:]
+    return torch.cat([images_BCX, maps_BMKX.flatten(1, 2) * 2 - 1], dim=1)
 
 
-def separate(pairs_BCX: Tensor, num_classes: int) -> Pool:
-    """Undo `join`: clip the image, take the strongest class above zero, else background."""
-    images, maps = pairs_BCX[:, :-num_classes], pairs_BCX[:, -num_classes:]
-    strength, index = maps.max(dim=1)
-    labels = torch.where(strength > 0, index + 1, torch.zeros_like(index))
-    return labelled(images.clamp(-1, 1), labels, num_classes)
+def separate(pairs_BCX: Tensor, num_classes: int, num_images: int = 1) -> Pool:
+    """Undo `join`: clip the images, take the strongest class above zero, else background."""
+    num_maps = num_classes * num_images
+    images, maps = pairs_BCX[:, :-num_maps].clamp(-1, 1), pairs_BCX[:, -num_maps:]
+    return side_by_side(
+        [
+            labelled(image, _strongest(map_), num_classes)
+            for image, map_ in zip(
+                images.chunk(num_images, dim=1), maps.chunk(num_images, dim=1), strict=True
+            )
+        ]
+    )
+
+
+def _strongest(maps_BKX: Tensor) -> Tensor:
+    strength, index = maps_BKX.max(dim=1)
+    return torch.where(strength > 0, index + 1, torch.zeros_like(index))

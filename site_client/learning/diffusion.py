@@ -63,7 +63,7 @@ def draw_pairs(
         A pool of `count` pairs at the plan's sample size.
     """
     schedule, steps = new_schedule(plan), plan.denoiser.sampling_steps
-    num_classes, task = len(plan.task.classes), plan.task
+    task = plan.task
 
     def clean(noisy_BCX: Tensor, t: int) -> Tensor:
         prompts_BPW = prompt_PW.expand(len(noisy_BCX), -1, -1)
@@ -75,12 +75,10 @@ def draw_pairs(
     drawn: list[Tensor] = []
     for first in range(0, count, DRAW_BATCH):
         size = min(DRAW_BATCH, count - first)
-        noise_BCX = torch.randn(
-            (size, task.input_channels + num_classes, *task.sample_size), generator=generator
-        )
+        noise_BCX = torch.randn((size, task.drawn_channels, *task.sample_size), generator=generator)
         drawn.append(sample(clean, noise_BCX, schedule.alphas_cumprod, steps))
         watch(first + size, count)
-    return separate(torch.cat(drawn), num_classes)
+    return separate(torch.cat(drawn), len(task.classes), task.num_images)
 
 
 def restore_pairs(

@@ -16,7 +16,7 @@ from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import Case
 from wardround.site_client.learning.inference import logits
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.pools import case_pool
+from wardround.site_client.learning.task_kinds import Specimen, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,9 @@ Keep = Callable[[Sequence[EarlierSite], StudyPlan], list[Pool]]
 
 
 def drawn(earlier: Sequence[EarlierSite], plan: StudyPlan) -> list[Pool]:
-    """Return K cases of each site, drawn once per study; fewer where the site has fewer."""
-    return [case_pool(_draw(site, plan), plan.task) for site in earlier]
+    """Return K cases (pairs) of each site, drawn once per study; fewer where it has fewer."""
+    kind = kind_of(plan.task)
+    return [kind.pool(_draw(site, plan), plan, site.site_id) for site in earlier]
 
 
 def drawn_with_logits(earlier: Sequence[EarlierSite], plan: StudyPlan) -> list[Pool]:
@@ -58,7 +59,8 @@ def drawn_with_logits(earlier: Sequence[EarlierSite], plan: StudyPlan) -> list[P
     return pools
 
 
-def _draw(site: EarlierSite, plan: StudyPlan) -> list[Case]:
+def _draw(site: EarlierSite, plan: StudyPlan) -> list[Specimen]:
+    every = kind_of(plan.task).specimens(site.cases, plan, site.site_id)
     generator = torch.Generator().manual_seed(seeds.derive(plan.seed, "exemplars", site.site_id))
-    kept = torch.randperm(len(site.cases), generator=generator)[: plan.method.exemplars]
-    return [site.cases[index] for index in sorted(kept.tolist())]
+    kept = torch.randperm(len(every), generator=generator)[: plan.method.exemplars]
+    return [every[index] for index in sorted(kept.tolist())]

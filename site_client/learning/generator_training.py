@@ -148,14 +148,15 @@ def _drawn(
     size, sample_size = plan.denoiser.batch_size, plan.task.sample_size
     num_generated = size // 2 if earlier else 0
     real = draw([own], size - num_generated, sample_size, generator)
-    joined_BCX = join(real.images_BCX, real.targets_BKX)
+    num_images = plan.task.num_images
+    joined_BCX = join(real.images_BCX, real.targets_BKX, num_images)
     if plan.denoiser.jitter:
         joined_BCX = jitter(joined_BCX, plan.denoiser.jitter, generator)
     parts = [joined_BCX]
     prompts = [prompt_PW.expand(size - num_generated, -1, -1)]
     if num_generated:
         replayed = draw([site.pairs for site in earlier], num_generated, sample_size, generator)
-        parts.append(join(replayed.images_BCX, replayed.targets_BKX))
+        parts.append(join(replayed.images_BCX, replayed.targets_BKX, num_images))
         prompts.append(torch.stack([site.prompt_PW for site in earlier])[replayed.group_B])
     return Drawn(
         pairs_BCX=torch.cat(parts),

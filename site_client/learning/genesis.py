@@ -13,7 +13,7 @@ from wardround.shared.checkpoint import Manifest
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import ReplaySource
-from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import PROMPT_TENSOR, manifest_of, pack, pack_network
 
 
@@ -48,9 +48,7 @@ def make_genesis(plan: StudyPlan) -> Genesis:
 
 def untrained_segmenter(plan: StudyPlan) -> nn.Module:
     """Return the segmenter that the study starts from."""
-    return build_segmenter(
-        plan.task, plan.segmenter, seeds.derive(plan.seed, "genesis", "segmenter")
-    )
+    return kind_of(plan.task).build(plan, seeds.derive(plan.seed, "genesis", "segmenter"))
 
 
 def keeps_segmenters(plan: StudyPlan) -> bool:

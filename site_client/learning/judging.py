@@ -7,12 +7,12 @@ import numpy as np
 from torch import nn
 
 from wardround.shared.checkpoint import judged_names
-from wardround.shared.messages import ClassScore
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case
 from wardround.site_client.learning.inference import segment
-from wardround.site_client.learning.metrics import CaseClassScore, score_case, summarise
-from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.metrics import CaseClassScore, Scores, score_case, summarise
+from wardround.site_client.learning.registration.judge import PairJudge
+from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import fill_network
 
 
@@ -39,10 +39,8 @@ class Judge:
         every = score_case(predicted_HWD, case, len(self.task.classes))
         return tuple(every[self.task.classes.index(name)] for name in self.classes)
 
-    def scores(
-        self, cases: Sequence[Case], watch: Callable[[int, int], None]
-    ) -> tuple[ClassScore, ...]:
-        """Return the mean scores over `cases`, one entry per class of the site.
+    def scores(self, cases: Sequence[Case], watch: Callable[[int, int], None]) -> Scores:
+        """Return the mean scores over `cases`.
 
         Args:
             cases: Held-out cases, at least one.
@@ -52,10 +50,10 @@ class Judge:
         for number, case in enumerate(cases, start=1):
             scores.append(self.score(self.segment(case), case))
             watch(number, len(cases))
-        return summarise(scores, self.classes)
+        return Scores(classes=summarise(scores, self.classes))
 
 
-def judge_of(parts: Mapping[str, bytes], plan: StudyPlan, site_id: str) -> Judge:
+def judge_of(parts: Mapping[str, bytes], plan: StudyPlan, site_id: str) -> Judge | PairJudge:
     """Return what scores a checkpoint at a site.
 
     Args:
@@ -64,9 +62,7 @@ def judge_of(parts: Mapping[str, bytes], plan: StudyPlan, site_id: str) -> Judge
         site_id: The site whose classes are scored.
     """
     (name,) = judged_names(parts, plan, site_id)
-    segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
-    return Judge(
-        segmenter=fill_network(segmenter, parts[name]),
-        task=plan.task,
-        classes=plan.task.classes_of(site_id),
-    )
+    network = fill_network(kind_of(plan.task).build(plan, 0), parts[name])
+    if plan.task.kind == "registration":
+        return PairJudge(registrar=network, plan=plan, site_id=site_id)
+    return Judge(segmenter=network, task=plan.task, classes=plan.task.classes_of(site_id))

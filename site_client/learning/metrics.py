@@ -34,6 +34,25 @@ class CaseClassScore:
     asd_mm: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Means over a site's held-out cases.
+
+    Attributes:
+        classes: One entry per class that the site labels.
+        folds: Mean share of the image where the deformation folds space, in [0, 1]; None where
+            nothing is deformed.
+    """
+
+    classes: tuple[ClassScore, ...]
+    folds: float | None = None
+
+    @property
+    def dice(self) -> float:
+        """Return the mean Dice over the classes, in [0, 1]."""
+        return sum(score.dice for score in self.classes) / len(self.classes)
+
+
 def score_case(
     predicted_HWD: np.ndarray, case: Case, num_classes: int
 ) -> tuple[CaseClassScore, ...]:

@@ -24,6 +24,8 @@ from wardround.shared.errors import TrainingError
 class Pool:
     """Samples of one site: images (N, C, *X) in [-1, 1], targets (N, 1 + classes, *X) in [0, 1].
 
+    A sample of several images has the channels of all, one image after the other, and their targets
+    likewise.
     `logits_NKX`, where there are any, is what a network said of the images, shaped as the targets.
     """
 
@@ -40,6 +42,15 @@ class Pool:
     def __len__(self) -> int:
         return len(self.images_NCX)
 
+    def select(self, places: Sequence[int]) -> "Pool":
+        """Return the samples at `places`, at least one."""
+        which_N = torch.tensor(places)
+        return Pool(
+            images_NCX=self.images_NCX[which_N],
+            targets_NKX=self.targets_NKX[which_N],
+            logits_NKX=None if self.logits_NKX is None else self.logits_NKX[which_N],
+        )
+
     @property
     def labels_NX(self) -> Tensor:  # noqa: N802  a shape suffix, as in Samples
         """Return the most probable class of each pixel, (N, *X) int64."""
@@ -50,6 +61,24 @@ def labelled(images_NCX: Tensor, labels_NX: Tensor, num_classes: int) -> Pool:
     """Return the pool of `images_NCX` whose targets are the labels, (N, *X) int64, for certain."""
     targets_NXK = F.one_hot(labels_NX, num_classes + 1)
     return Pool(images_NCX=images_NCX, targets_NKX=targets_NXK.movedim(-1, 1).to(torch.float32))
+
+
+def side_by_side(pools: Sequence[Pool]) -> Pool:
+    """Return the pool whose samples show those of several pools at once: their channels joined."""
+    return Pool(
+        images_NCX=torch.cat([pool.images_NCX for pool in pools], dim=1),
+        targets_NKX=torch.cat([pool.targets_NKX for pool in pools], dim=1),
+    )
+
+
+def apart(pool: Pool, num_images: int) -> tuple[Pool, ...]:
+    """Undo `side_by_side` for samples of so many images."""
+    parts = zip(
+        pool.images_NCX.chunk(num_images, dim=1),
+        pool.targets_NKX.chunk(num_images, dim=1),
+        strict=True,
+    )
+    return tuple(Pool(images_NCX=images, targets_NKX=targets) for images, targets in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ def build_segmenter(task: Task, config: Segmenter, seed: int) -> nn.Module:
             out_channels=1 + len(task.classes),
             channels=config.features,
             # MONAI takes one stride per axis, its annotation does not say so.
-            strides=cast("Sequence[int]", _strides(task.sample_size, len(config.features))),
+            strides=cast("Sequence[int]", halvings(task.sample_size, len(config.features))),
             num_res_units=2,
         )
 
@@ -46,8 +46,8 @@ def innermost(segmenter: nn.Module) -> nn.Module:
     return layer
 
 
-def _strides(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
-    """Halve each axis between levels for as long as it is even and at least 8 long."""
+def halvings(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
+    """Return the stride from each level to the next: an even axis is halved while 8 or longer."""
     strides = []
     for _ in range(levels - 1):
         stride = tuple(2 if side % 2 == 0 and side >= 8 else 1 for side in size)

@@ -70,7 +70,7 @@ class Vae(nn.Module):
         widths, dims, width = config.channels, task.spatial_dims, config.prompt_width
         self.divisor = config.fold * 2 ** (len(widths) - 1)
         self.grid = tuple(-(-side // self.divisor) for side in self.size)
-        channels = (task.input_channels + len(task.classes)) * config.fold**dims
+        channels = task.drawn_channels * config.fold**dims
         self.down = nn.ModuleList(
             _Layer(dims, given, made, width, stride=2 if place else 1)
             for place, (given, made) in enumerate(zip((channels, *widths), widths, strict=False))
@@ -158,7 +158,7 @@ def draw_from_vae(
             code_BZ = _sample(vae.expect(prompt_BPW), noise_BZ)
             drawn.append(vae.decode(code_BZ, prompt_BPW).float())
         watch(first + size, count)
-    return separate(torch.cat(drawn), len(plan.task.classes))
+    return separate(torch.cat(drawn), len(plan.task.classes), plan.task.num_images)
 
 
 def restore_by_vae(

@@ -7,13 +7,13 @@ which all pictures share.
 """
 
 from itertools import product
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wardround.shared.plan import Task
+from wardround.site_client.learning.task_kinds import kind_of
 
 # T pictures looked for, R references, N either, C channels, X spatial axes, F features
 
@@ -36,7 +36,9 @@ def distances(
         task: Which of the two samples are, and their sizes.
     """
     tiles = _tiles(references_RCX, task)
-    wanted, found = features(segmenter, pictures_TCX), features(segmenter, torch.cat(tiles, 0))
+    wanted, found = (
+        features(segmenter, images, task) for images in (pictures_TCX, torch.cat(tiles, 0))
+    )
     each = len(found) // len(references_RCX)
     mean = found.mean(dim=0)
     cosine = F.normalize(wanted - mean, dim=1) @ F.normalize(found - mean, dim=1).T
@@ -44,29 +46,24 @@ def distances(
 
 
 @torch.no_grad()
-def features(segmenter: nn.Module, images_NCX: Tensor) -> Tensor:
-    """Return what the deepest level of the encoder sees of each image, (N, F)."""
+def features(segmenter: nn.Module, images_NCX: Tensor, task: Task) -> Tensor:
+    """Return what the deepest level of the encoder sees of each image, (N, F).
+
+    A network that looks at several images at once is shown the same one for all.
+    """
     seen: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
         pool = F.adaptive_avg_pool2d if output.dim() == 4 else F.adaptive_avg_pool3d
         seen.append(pool(output, GRID).flatten(1))
 
-    hook = _deepest(segmenter).register_forward_hook(keep)
+    hook = kind_of(task).innermost(segmenter).register_forward_hook(keep)
     try:
         for batch in images_NCX.split(BATCH):
-            segmenter(batch)
+            segmenter(torch.cat([batch] * task.num_images, dim=1))
     finally:
         hook.remove()
     return torch.cat(seen)
-
-
-def _deepest(segmenter: nn.Module) -> nn.Module:
-    """Return the module below all skip connections of MONAI's `UNet`."""
-    level = cast("nn.Module", segmenter.model)
-    while isinstance(level, nn.Sequential):
-        level = cast("nn.Module", level[1].submodule)
-    return level
 
 
 def _tiles(images_RCX: Tensor, task: Task) -> list[Tensor]:

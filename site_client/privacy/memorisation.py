@@ -21,8 +21,8 @@ from wardround.site_client.data.cases import Case, SiteData
 from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.denoiser import join
 from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.pool import Pool, draw, labelled
-from wardround.site_client.learning.segmenter import build_segmenter
+from wardround.site_client.learning.pool import Pool, apart, draw, labelled
+from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
 from wardround.site_client.privacy import features, likeness
 from wardround.site_client.privacy.copies import find_copies
@@ -118,7 +118,7 @@ def look_into(
     """Look at the parts of a checkpoint that is about to leave; the arguments are as for `look`."""
     denoiser = find_method(plan.method.name).generator.build(plan.task, plan.denoiser, 0)
     fill_network(denoiser, parts["denoiser"])
-    segmenter = build_segmenter(plan.task, plan.segmenter, seed=0)
+    segmenter = kind_of(plan.task).build(plan, 0)
     return look(
         denoiser,
         unpack(parts[PROMPT + data.site_id])[PROMPT_TENSOR],
@@ -149,9 +149,8 @@ def look(
         generator: The stream of every draw.
     """
     task, draw_pairs = plan.task, find_method(plan.method.name).generator.draw
-    drawn_NCX = draw_pairs(
-        denoiser, prompt_PW, plan.audit.samples, plan=plan, generator=generator
-    ).images_NCX
+    drawn = draw_pairs(denoiser, prompt_PW, plan.audit.samples, plan=plan, generator=generator)
+    drawn_NCX = _images(apart(drawn, task.num_images))
     known, others = _pools(data.train, task), _pools(data.heldout, task)
     sizes, references = [len(pool) for pool in known], _images(known)
     compared = _samples(others, task, generator)
@@ -168,7 +167,10 @@ def look(
     errors = case_errors(
         denoiser,
         prompt_PW,
-        [*_few(known, task, generator), *_few(others, task, generator)],
+        [
+            *_few(_as_trained_on(data.train, known, data.site_id, plan), task, generator),
+            *_few(_as_trained_on(data.heldout, others, data.site_id, plan), task, generator),
+        ],
         plan,
         generator,
     )
@@ -185,6 +187,17 @@ def _pools(cases: Sequence[Case], task: Task) -> list[Pool]:
     """Return each case's samples of whole images."""
     samples = [to_samples(case, task) for case in cases]
     return [labelled(one.images_NCX, one.labels_NX, len(task.classes)) for one in samples]
+
+
+def _as_trained_on(
+    cases: Sequence[Case], pools: list[Pool], site_id: str, plan: StudyPlan
+) -> list[Pool]:
+    """Return the samples by which each case's loss is judged: those of its first specimen."""
+    kind = kind_of(plan.task)
+    if plan.task.num_images == 1:
+        return pools
+    firsts = {id(one[0]): one for one in reversed(kind.specimens(cases, plan, site_id))}
+    return [kind.pool([firsts[id(case)]], plan, site_id) for case in cases]
 
 
 def _images(pools: Sequence[Pool]) -> Tensor:
@@ -205,5 +218,5 @@ def _few(pools: Sequence[Pool], task: Task, generator: torch.Generator) -> list[
     few = []
     for pool in _samples([pools[index] for index in kept], task, generator):
         places = torch.linspace(0, len(pool) - 1, min(len(pool), PER_CASE)).round().long()
-        few.append(join(pool.images_NCX[places], pool.targets_NKX[places]))
+        few.append(join(pool.images_NCX[places], pool.targets_NKX[places], task.num_images))
     return few

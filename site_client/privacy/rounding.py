@@ -80,6 +80,7 @@ def rounded_evaluation(report: EvaluationReport, k: int) -> EvaluationReport:
         report,
         num_cases=num_cases,
         classes=tuple(_rounded_score(score, num_cases, k) for score in report.classes),
+        folds=None if report.folds is None else rounded(report.folds, SCORE_DIGITS),
     )
 
 

@@ -120,6 +120,17 @@ MESSAGES = {
         data_digest="c" * 64,
         trail=Anchor(seq=1, digest="d" * 64),
     ),
+    "evaluation_report_registered": EvaluationReport(
+        visit=1,
+        site_id="bmc",
+        checkpoint_digest="b" * 64,
+        num_cases=12,
+        classes=(
+            ClassScore(class_name="heart", dice=0.75, hd95_mm=2.5, asd_mm=0.5, num_undefined=0),
+        ),
+        data_digest="c" * 64,
+        folds=0.0,
+    ),
     "refusal": Refusal(site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.BUDGET_SPENT),
     "refusal_audited": Refusal(
         site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.AUDIT_FAILED
@@ -153,7 +164,14 @@ def test_golden_bytes_are_read_and_written_as_ever(golden, name):
     message = MESSAGES[name]
     data = (golden / f"{name}.binpb").read_bytes()
     kind = name
-    for variant in ("_suppressed", "_labelled", "_anchored", "_guaranteed", "_audited"):
+    for variant in (
+        "_suppressed",
+        "_labelled",
+        "_anchored",
+        "_guaranteed",
+        "_audited",
+        "_registered",
+    ):
         kind = kind.removesuffix(variant)
     assert getattr(codec, f"decode_{kind}")(data) == message
     assert codec.encode(message) == data

@@ -19,6 +19,8 @@ from wardround.site_client.learning.methods.mer import MER
 from wardround.site_client.learning.methods.method import Method
 from wardround.site_client.learning.methods.mldg import MLDG
 from wardround.site_client.learning.methods.per_site import PER_SITE
+from wardround.site_client.learning.methods.samcl import SAMCL
+from wardround.site_client.learning.methods.samcl_generated import SAMCL_GENERATED
 from wardround.site_client.learning.methods.sga import SGA
 from wardround.site_client.learning.methods.si import SI
 from wardround.site_client.learning.methods.smd import SMD
@@ -43,6 +45,8 @@ METHODS: dict[str, Method] = {
     "vae-replay": VAE_REPLAY,
     "diffusion-replay": DIFFUSION_REPLAY,
     "smd": SMD,
+    "samcl": SAMCL,
+    "samcl-generated": SAMCL_GENERATED,
 }
 
 

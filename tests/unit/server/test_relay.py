@@ -265,6 +265,13 @@ def test_an_evaluation_of_other_classes_is_refused(world, tmp_path):
         relay.evaluated("ada", codec.encode(other))
 
 
+def test_a_share_of_folds_is_told_where_images_are_registered_and_there_alone(world, tmp_path):
+    relay = world.relay(tmp_path)
+    report = replace(world.evaluation(0, "ada"), folds=0.0)
+    with pytest.raises(WireError, match=r"says how much is folded.*'segmentation'"):
+        relay.evaluated("ada", codec.encode(report))
+
+
 def test_an_evaluation_on_other_cases_than_before_is_refused(relay, world):
     _commit(relay, world, 1)
     report = replace(world.evaluation(1, "ada"), data_digest="0" * 64)

@@ -123,6 +123,7 @@ messages = st.one_of(
             scores, min_size=1, max_size=4, unique_by=lambda score: score.class_name
         ).map(tuple),
         data_digest=digests,
+        folds=st.none() | st.floats(0, 1),
     ),
     st.builds(
         Manifest,
@@ -214,6 +215,8 @@ UPLOAD = CheckpointUpload(visit=1, site_id="bmc", checkpoint=ref_of([PART]))
         (replace(EVALUATION, checkpoint_digest="A" * 64), "checkpoint_digest"),
         (replace(EVALUATION, data_digest="a" * 63), "data_digest"),
         (replace(EVALUATION, classes=()), "length of classes"),
+        (replace(EVALUATION, folds=1.5), "folds"),
+        (replace(EVALUATION, folds=math.nan), "folds"),
         (replace(EVALUATION, classes=(SCORE, SCORE)), "class_name"),
         (replace(EVALUATION, classes=(replace(SCORE, hd95_mm=-0.1),)), "hd95_mm"),
         (replace(EVALUATION, classes=(replace(SCORE, class_name="pro\u017etata"),)), "class_name"),

@@ -75,7 +75,11 @@ def test_an_unknown_key_is_refused_naming_what_is_allowed(path, value, allowed):
         ("segmenter.steps", 0, "greater than or equal to 1"),
         ("segmenter.learning_rate", 0.0, "greater than 0"),
         ("segmenter.learning_rate", float("nan"), "must be"),
-        ("method.name", "magic", "'vae-replay', 'diffusion-replay' or 'smd'"),
+        (
+            "method.name",
+            "magic",
+            "'vae-replay', 'diffusion-replay', 'smd', 'samcl' or 'samcl-generated'",
+        ),
         ("method.alpha", 2, "less than or equal to 1"),
         ("method.clip", float("inf"), "finite"),
         ("augmentation.flip", "yes", "must be true or false"),

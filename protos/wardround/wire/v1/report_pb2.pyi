@@ -465,6 +465,7 @@ class EvaluationReport(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     DATA_DIGEST_FIELD_NUMBER: _builtins.int
     TRAIL_FIELD_NUMBER: _builtins.int
+    FOLDS_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit that made the checkpoint; 0 is the starting model."""
     site_id: _builtins.str
@@ -475,6 +476,8 @@ class EvaluationReport(_message.Message):
     """Number of held-out cases. Absent where suppressed because it is below the plan's smallest count."""
     data_digest: _builtins.str
     """SHA-256 over the held-out cases, keyed by the plan digest: it changes when the cases change and tells nothing else."""
+    folds: _builtins.float
+    """Mean share of the image where the deformation folds space, in [0, 1]. Absent where images are not registered."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
         """One score for each foreground class, in the order of the study plan."""
@@ -493,13 +496,19 @@ class EvaluationReport(_message.Message):
         classes: _abc.Iterable[Global___ClassScore] | None = ...,
         data_digest: _builtins.str = ...,
         trail: _trail_pb2.Anchor | None = ...,
+        folds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "num_cases", b"num_cases", "trail", b"trail"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "folds", b"folds", "num_cases", b"num_cases", "trail", b"trail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "num_cases", b"num_cases", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "folds", b"folds", "num_cases", b"num_cases", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__folds: _TypeAlias = _typing.Literal["folds"]  # noqa: Y015
+    _WhichOneofArgType__folds: _TypeAlias = _typing.Literal["_folds", b"_folds"]  # noqa: Y015
     _WhichOneofReturnType__num_cases: _TypeAlias = _typing.Literal["num_cases"]  # noqa: Y015
     _WhichOneofArgType__num_cases: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__folds) -> _WhichOneofReturnType__folds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_cases) -> _WhichOneofReturnType__num_cases | None: ...
 
 Global___EvaluationReport: _TypeAlias = EvaluationReport  # noqa: Y015

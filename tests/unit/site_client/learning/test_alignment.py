@@ -134,7 +134,7 @@ def explicit_gradient(
 ) -> alignment.Gradients:
     """Gradient of L_B - alpha <g_A, g_B>; with `half`, g_A held constant."""
     theta = list(segmenter.parameters())
-    losses = [alignment.segmentation_loss(segmenter(x.images_BCX), x.targets_BKX) for x in (a, b)]
+    losses = [alignment.loss_on(segmenter, segmenter(x.images_BCX), x) for x in (a, b)]
     g_a, g_b = (torch.autograd.grad(loss, theta, create_graph=True) for loss in losses)
     if half:
         g_a = tuple(g.detach() for g in g_a)

@@ -42,6 +42,20 @@ def test_counts_that_would_give_small_ones_away_are_suppressed():
         _undefined(11, 10)
 
 
+def test_the_share_of_folds_keeps_six_digits_and_may_be_absent():
+    report = EvaluationReport(
+        visit=0,
+        site_id="ada",
+        checkpoint_digest="a" * 64,
+        num_cases=10,
+        classes=(SCORE,),
+        data_digest="ab" * 32,
+        folds=0.00123456789,
+    )
+    assert rounded_evaluation(report, 3).folds == 0.00123457
+    assert rounded_evaluation(replace(report, folds=None), 3).folds is None
+
+
 def _progress(plan, phase, step, total, order=None):
     order = order or VisitOrder(
         study_id="tiny",

@@ -1,0 +1,1 @@
+"""Registration: find the smooth, invertible deformation that brings one image onto another."""
