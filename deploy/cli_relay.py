@@ -15,6 +15,7 @@ from wardround.deploy.own_site import (
     approved_plan,
     expect_permitted,
     run_site,
+    tell_over,
     telling_refusals,
 )
 from wardround.shared.identity import read_credentials
@@ -134,7 +135,7 @@ def start(
     plan = approved_plan(find_study(study), name)
     own = sound_credentials(credentials)
     _log_to_standard_error()
-    with telling_refusals(plan, name, workspace, own, coordinator):
+    with telling_refusals(plan, name, workspace, partial(tell_over, own, coordinator)):
         expect_permitted(plan, name, workspace)
         run_site(
             plan,

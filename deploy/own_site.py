@@ -62,7 +62,7 @@ def expect_permitted(plan: StudyPlan, site_id: str, workspace: Path) -> None:
 
 @contextmanager
 def telling_refusals(
-    plan: StudyPlan, site_id: str, workspace: Path, credentials: Credentials, coordinator: str
+    plan: StudyPlan, site_id: str, workspace: Path, tell: Callable[[bytes], None]
 ) -> Iterator[None]:
     """Where permission or the memorisation audit ends the block, tell why in one word, and raise.
 
@@ -70,8 +70,7 @@ def telling_refusals(
         plan: The plan.
         site_id: The site's name.
         workspace: Folder with its audit trail.
-        credentials: Its own.
-        coordinator: HOST:PORT of the coordinator.
+        tell: Given the encoded `Refusal`, once it is in the trail, brings it to the coordinator.
 
     Raises:
         AuditFailed: What the block raised.
@@ -81,13 +80,18 @@ def telling_refusals(
     try:
         yield
     except (NotPermitted, AuditFailed) as refused:
-        from wardround.site_client.dial import tell_refusal
         from wardround.site_client.privacy.egress import release_refusal
 
-        refusal = release_refusal(trail_of(site_id, workspace), plan, site_id, refused)
-        with Connection(coordinator, credentials) as connection:
-            tell_refusal(connection, refusal)
+        tell(release_refusal(trail_of(site_id, workspace), plan, site_id, refused))
         raise
+
+
+def tell_over(credentials: Credentials, coordinator: str, refusal: bytes) -> None:
+    """Bring an encoded `Refusal` to the coordinator at HOST:PORT."""
+    from wardround.site_client.dial import tell_refusal
+
+    with Connection(coordinator, credentials) as connection:
+        tell_refusal(connection, refusal)
 
 
 def open_site(

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from wardround.server import willingness
 from wardround.server.admission import Context as _Context
 from wardround.server.admission import caller_of
 from wardround.server.intake import Intake
@@ -24,7 +25,7 @@ from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
 from wardround.server.state import MakeVisit
 from wardround.server.store import ArtefactStore
-from wardround.shared import codec, frames
+from wardround.shared import frames
 from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
 from wardround.shared.errors import IdentityError, StaleLease, WardroundError, WireError
@@ -232,16 +233,9 @@ class Service(wire_grpc.RelayServiceServicer):
     async def Refuse(self, request: wire.RefuseRequest, context: _Context) -> wire.RefuseResponse:
         """Note that the caller carries out no order, and act as if it were absent."""
         async with self._caller(context, Role.SITE) as caller:
-            refusal = codec.decode_refusal(request.refusal)
-            planned = self._relay.state.plan_digest
-            if (refusal.site_id, refusal.plan_digest) != (caller.name, planned):
-                raise WireError(
-                    f"site '{caller.name}' told of a refusal by '{refusal.site_id}' of plan "
-                    f"{refusal.plan_digest}; the study has {planned}. Start the site with the "
-                    f"study's plan."
-                )
-            await self._study.refuse(caller.name, refusal.reason)
-            log.warning("site %s refuses: %s", caller.name, refusal.reason.value)
+            reason = willingness.reason_in(self._relay.state, caller.name, request.refusal)
+            await self._study.refuse(caller.name, reason)
+            log.warning("site %s refuses: %s", caller.name, reason.value)
             return wire.RefuseResponse()
 
     def _order_for(self, caller: Identity) -> wire.NextOrderResponse:

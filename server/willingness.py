@@ -8,11 +8,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.server.events import SiteRefused, SiteReturned
-from wardround.shared.errors import JournalError
+from wardround.shared import codec
+from wardround.shared.errors import JournalError, WireError
 from wardround.shared.messages import RefusalReason
 
 if TYPE_CHECKING:
     from wardround.server.state import StudyState
+
+
+def reason_in(state: "StudyState", sender: str, refusal: bytes) -> RefusalReason:
+    """Return why the sender of an encoded `Refusal` carries out no order.
+
+    Raises:
+        WireError: It is none, or not the sender's own about this study's plan.
+    """
+    said = codec.decode_refusal(refusal)
+    if (said.site_id, said.plan_digest) != (sender, state.plan_digest):
+        raise WireError(
+            f"site '{sender}' told of a refusal by '{said.site_id}' of plan {said.plan_digest}; "
+            f"the study has {state.plan_digest}. Start the site with the study's plan."
+        )
+    return said.reason
 
 
 def event_of(

@@ -25,7 +25,8 @@ from wardround.shared.errors import UsageError, WardroundError
 from wardround.shared.link import CoordinatorLink, SiteGateway
 
 SETTINGS = ("site", "plan", "data", "workspace")
-OpenSite = Callable[[Context, OrderRecord], AbstractContextManager[SiteGateway]]
+Tell = Callable[[bytes], None]
+OpenSite = Callable[[Context, OrderRecord, Tell], AbstractContextManager[SiteGateway]]
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def client_app(open_site: OpenSite) -> ClientApp:
     """Return the ClientApp of a site.
 
     Args:
-        open_site: Gives the site that is to carry out an order.
+        open_site: Gives the site that is to carry out an order; tells an encoded `Refusal` where
+            it does not.
     """
     made = ClientApp()
 
@@ -50,7 +52,7 @@ def client_app(open_site: OpenSite) -> ClientApp:
 
 
 @contextmanager
-def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
+def own_site(context: Context, order: OrderRecord, tell: Tell) -> Iterator[SiteGateway]:
     """Give the site that the SuperNode's own configuration names, to one process at a time.
 
     Raises:
@@ -66,11 +68,11 @@ def own_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
             f"the SuperNode's --node-config lacks {', '.join(missing)}. "
             f"Start the site with wardround flower site."
         )
-    from wardround.deploy.own_site import approved_plan, open_site  # loads torch
+    from wardround.deploy.own_site import approved_plan, open_site, telling_refusals  # loads torch
 
     site_id, workspace = settings["site"], Path(settings["workspace"])
     plan = approved_plan(Path(settings["plan"]), site_id)
-    with alone_in(workspace):
+    with alone_in(workspace), telling_refusals(plan, site_id, workspace, tell):
         yield open_site(plan, site_id, Path(settings["data"]), workspace)
 
 
@@ -92,18 +94,18 @@ def _answer(
     open_site: OpenSite,
     act: Callable[[SiteGateway], Callable[[bytes, CoordinatorLink], None]],
 ) -> Message:
-    key = ""
+    key, refusals = "", list[bytes]()
     try:
         order = unpack_order(message.content)
         key = key_of(order.order)
         link = MessageLink(order)
-        with open_site(context, order) as site:
+        with open_site(context, order, refusals.append) as site:
             act(site)(order.order, link)
         result = link.result()
     except Exception as error:  # its text must not reach Flower, which would send it
         log.exception("this site could not carry out its order")
         status = error.exit_status if isinstance(error, WardroundError) else 1
-        result = ResultRecord(key=key, status=status)
+        result = ResultRecord(key=key, status=status, refusal=b"".join(refusals))
     return Message(pack_result(result), reply_to=message)
 
 

@@ -7,6 +7,7 @@ SuperNode is not there is absent, and the relay does about it what the plan says
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from wardround.deploy.flower.records import (
     pack_order,
     unpack_result,
 )
+from wardround.server import willingness
 from wardround.server.order import Order
 from wardround.server.relay import Relay
 from wardround.shared import codec, errors
@@ -111,6 +113,10 @@ class FlowerEngine:
         result = self._ask(order)
         if result is None:
             return
+        if result.refusal:
+            self._refused(order, result)
+            return
+        self._relay.note_refusal(order.site_id, None)
         for message in result.progress:
             self._relay.progress(order.site_id, message)
         if order.kind == "evaluation":
@@ -120,13 +126,27 @@ class FlowerEngine:
             self._relay.deliver(order.site_id, result.upload, name, chunks_of(data))
         self._relay.commit(order.site_id, result.report, result.upload)
 
+    def _refused(self, order: Order, result: ResultRecord) -> None:
+        """Note why a site refuses, and act as if it were absent; what the plan waits for ends."""
+        site_id = order.site_id
+        reason = willingness.reason_in(self._relay.state, site_id, result.refusal)
+        log.warning("site %s refuses: %s", site_id, reason.value)
+        self._relay.note_refusal(site_id, reason)
+        before = None
+        while self._relay.is_due(order) and self._relay.state != before:  # skip, then miss a score
+            before = self._relay.state
+            self._relay.note_absent(site_id, math.inf)
+        if self._relay.is_due(order):
+            _expect_done(order, result)
+
     def _ask(self, order: Order) -> ResultRecord | None:
         """Return the result of an order, sending it again until there is one or it is not due."""
         pauses = _growing(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while (node := self._wait_for_node(order)) is not None:
             reply = self._exchange(order, node)
             if isinstance(reply, Message) and reply.has_content():
-                return _expect_done(order, unpack_result(reply.content))
+                result = unpack_result(reply.content)
+                return result if result.refusal else _expect_done(order, result)
             code = reply.error.code if isinstance(reply, Message) else reply
             if code not in _LOST:
                 raise WireError(

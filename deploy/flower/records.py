@@ -40,11 +40,13 @@ class ResultRecord:
 
     Attributes:
         key: `key_of` the order.
-        status: 0, or the exit status of the error that ended it; all else is empty then.
+        status: 0, or the exit status of the error that ended it; all else is empty then, but for
+            the refusal.
         progress: Encoded `Progress` messages, in order.
         report: The encoded `VisitReport` or `EvaluationReport`.
         upload: The encoded `CheckpointUpload`; empty after an evaluation.
         parts: Part name -> bytes of what the upload announces and the parent does not hold.
+        refusal: The encoded `Refusal` of a site that carries out no order; else empty.
     """
 
     key: str
@@ -53,6 +55,7 @@ class ResultRecord:
     report: bytes = b""
     upload: bytes = b""
     parts: Mapping[str, bytes] = field(default_factory=dict)
+    refusal: bytes = b""
 
 
 def key_of(order: bytes) -> str:
@@ -90,6 +93,7 @@ def pack_result(record: ResultRecord) -> RecordDict:
             "progress": list(record.progress),
             "report": record.report,
             "upload": record.upload,
+            "refusal": record.refusal,
         }
     )
     return RecordDict({RESULT: config, PARTS: _arrays(record.parts)})
@@ -101,8 +105,9 @@ def unpack_result(content: RecordDict) -> ResultRecord:
     Raises:
         WireError: The message is not one that `pack_result` makes.
     """
-    kinds = {"key": str, "status": int, "progress": list, "report": bytes, "upload": bytes}
-    config = _config(content, RESULT, kinds)
+    kinds = {"key": str, "status": int, "progress": list}
+    messages = dict.fromkeys(("report", "upload", "refusal"), bytes)
+    config = _config(content, RESULT, {**kinds, **messages})
     if not all(isinstance(message, bytes) for message in config["progress"]):
         raise _not_ours("its progress is not a list of messages")
     return ResultRecord(
@@ -112,6 +117,7 @@ def unpack_result(content: RecordDict) -> ResultRecord:
         report=config["report"],
         upload=config["upload"],
         parts=_bytes(content),
+        refusal=config["refusal"],
     )
 
 

@@ -16,7 +16,7 @@ from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from wardround.deploy.flower.client_app import OpenSite, client_app
+from wardround.deploy.flower.client_app import OpenSite, Tell, client_app
 from wardround.deploy.flower.engine import FlowerEngine, virtual_nodes
 from wardround.deploy.flower.records import OrderRecord
 from wardround.server.relay import Relay
@@ -81,7 +81,7 @@ def simulated_engine(gateways: Mapping[str, SiteGateway], relay: Relay) -> Itera
 
 def _one_of(gateways: Mapping[str, SiteGateway]) -> OpenSite:
     @contextmanager
-    def open_site(_context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
+    def open_site(_context: Context, order: OrderRecord, _tell: Tell) -> Iterator[SiteGateway]:
         if order.site_id not in gateways:
             raise UsageError(
                 f"site '{order.site_id}' is not in this simulation; here are "

@@ -12,7 +12,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from wardround.deploy.flower.client_app import alone_in, client_app
+from wardround.deploy.flower.client_app import Tell, alone_in, client_app
 from wardround.deploy.flower.engine import FlowerEngine, virtual_nodes
 from wardround.deploy.flower.records import OrderRecord
 from wardround.deploy.flower.server_app import carry_through
@@ -47,9 +47,9 @@ def main(grid: Grid, context: Context) -> None:
 
 
 @contextmanager
-def simulated_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway]:
+def simulated_site(context: Context, order: OrderRecord, tell: Tell) -> Iterator[SiteGateway]:
     """Give the site that an order is for, with its data and the study's own plan."""
-    from wardround.deploy.own_site import open_site, trail_of
+    from wardround.deploy.own_site import open_site, telling_refusals, trail_of
     from wardround.site_client.privacy.approval import approve_in_simulation
 
     study = Path(str(context.run_config["study"]))
@@ -58,7 +58,8 @@ def simulated_site(context: Context, order: OrderRecord) -> Iterator[SiteGateway
         data = _data(context) / order.site_id
         plan = _plan_in(study)
         approve_in_simulation(trail_of(order.site_id, workspace), plan)
-        yield open_site(plan, order.site_id, data, workspace)  # loads torch
+        with telling_refusals(plan, order.site_id, workspace, tell):
+            yield open_site(plan, order.site_id, data, workspace)  # loads torch
 
 
 def _data(context: Context) -> Path:

@@ -22,7 +22,7 @@ def _load(name: str):
 
 
 @contextmanager
-def open_site(context, order):
+def open_site(context, order, tell):
     settings = context.node_config
     workspace = Path(settings["workspace"])
     tiny = _load("test_resume")

@@ -105,7 +105,7 @@ def flower(study: Study, sites: Sites) -> StudyState:
 
     def app_of(site: SiteGateway):
         @contextmanager
-        def open_site(context, order) -> Iterator[SiteGateway]:
+        def open_site(context, order, tell) -> Iterator[SiteGateway]:
             yield site
 
         return client_app(open_site)

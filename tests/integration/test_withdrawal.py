@@ -42,7 +42,7 @@ def over_flower(sites, relay):
 
     def app_of(site):
         @contextmanager
-        def open_site(context, order):
+        def open_site(context, order, tell):
             yield site
 
         return client_app(open_site)

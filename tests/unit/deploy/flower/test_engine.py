@@ -17,14 +17,17 @@ from wardround.deploy.flower.engine import ERRORS, FlowerEngine, registered_node
 from wardround.deploy.flower.records import unpack_order
 from wardround.deploy.in_process import open_study
 from wardround.server.loop import run
-from wardround.shared import errors
+from wardround.shared import codec, errors
 from wardround.shared.errors import (
     DataError,
     EgressRefused,
     IdentityError,
+    NotApproved,
+    NotPermitted,
     WardroundError,
     WireError,
 )
+from wardround.shared.messages import Refusal, RefusalReason
 from wardround.shared.plan import Absence
 from wardround.shared.study_api import Standing
 
@@ -48,13 +51,19 @@ class Federation:
         apps = {name: self._app(name) for name in plan.sites}
         self.grid = local_grid.LocalGrid(apps, mishaps)
         self.slept: list[float] = []
+        self.plan, self.refusing = plan, dict[str, RefusalReason]()
         self.on_sleep = lambda: None
         self.clock = lambda: sum(self.slept)
         self._study = (folder / "study", plan, tiny.MANIFEST, tiny.GENESIS)
 
     def _app(self, name: str) -> ClientApp:
         @contextmanager
-        def open_site(context, order):
+        def open_site(context, order, tell):
+            if reason := self.refusing.get(name):
+                digest = self.plan.digest()
+                refusal = Refusal(site_id=name, plan_digest=digest, reason=reason)
+                tell(codec.encode(refusal))
+                raise NotApproved("doe_jane.png")
             yield self.sites[name]
 
         return client_app(open_site)
@@ -264,4 +273,45 @@ def test_a_site_that_is_to_be_waited_for_may_be_away_for_days(tmp_path: Path, ti
 def test_a_name_that_two_nodes_have_is_nobodys(federation: Federation) -> None:
     federation.grid.names = ["ada", "ada", "ben", "cai"]
     with pytest.raises(IdentityError, match="2 SuperNodes are registered as 'ada'"):
+        federation.run()
+
+
+def test_a_site_that_refuses_is_skipped_at_once_where_the_plan_says_so(
+    tmp_path: Path, tiny_plan
+) -> None:
+    plan = tiny_plan.model_copy(update={"absence": Absence(policy="skip", after_s=60)})
+    federation = Federation(tmp_path, plan)
+    federation.refusing["ben"] = RefusalReason.NOT_APPROVED
+    state = federation.run()
+    assert (state.is_complete, state.visited) == (True, ("ada", "cai"))
+    assert state.refused == {"ben": RefusalReason.NOT_APPROVED}
+    assert federation.slept == []
+
+
+def test_a_site_that_refuses_and_is_waited_for_ends_the_run_and_may_come_back(
+    tmp_path: Path, tiny_plan
+) -> None:
+    federation = Federation(tmp_path, tiny_plan)
+    federation.refusing["ben"] = RefusalReason.BUDGET_SPENT
+    with pytest.raises(NotPermitted, match=f"status {NotPermitted.exit_status}") as caught:
+        federation.run()
+    assert "doe_jane" not in str(caught.value)
+    del federation.refusing["ben"]
+    state = federation.run()
+    assert state.is_complete
+    assert not state.refused
+
+
+def test_a_refusal_in_the_name_of_another_site_is_no_refusal(tmp_path: Path, tiny_plan) -> None:
+    federation = Federation(tmp_path, tiny_plan)
+    ben = Refusal(site_id="ben", plan_digest=tiny_plan.digest(), reason=RefusalReason.NOT_APPROVED)
+
+    @contextmanager
+    def open_site(context, order, tell):
+        tell(codec.encode(ben))
+        raise NotApproved("no")
+        yield
+
+    federation.grid._apps = federation.grid._apps | {"ada": client_app(open_site)}
+    with pytest.raises(WireError, match="site 'ada' told of a refusal by 'ben'"):
         federation.run()

@@ -57,6 +57,7 @@ def test_an_order_arrives_as_it_was_sent(record: OrderRecord) -> None:
         report=st.binary(),
         upload=st.binary(),
         parts=parts,
+        refusal=st.binary(),
     )
 )
 def test_a_result_arrives_as_it_was_sent(record: ResultRecord) -> None:
@@ -74,7 +75,9 @@ def test_the_key_of_an_order_is_its_digest() -> None:
     assert key_of(b"a") != key_of(b"b")
 
 
-GOOD = {"key": "k", "status": 0, "progress": [b"p"], "report": b"r", "upload": b"u"}
+GOOD = {"key": "k", "status": 0, "progress": [b"p"], "report": b"r", "upload": b"u"} | {
+    "refusal": b""
+}
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_coordinator_is_not_registered_as_a_site(tmp_path: Path) -> None:
 
 def test_a_supernode_that_was_started_by_hand_says_what_it_lacks() -> None:
     context = Context(1, 1, {"site": "ada", "plan": "plan.toml"}, RecordDict(), {})
-    with pytest.raises(UsageError, match="lacks data, workspace"), own_site(context, None):
-        pass
+    with pytest.raises(UsageError, match="lacks data, workspace"):
+        own_site(context, None, lambda refusal: None).__enter__()
 
 
 def test_one_process_at_a_time_works_in_a_workspace(tmp_path: Path) -> None:
