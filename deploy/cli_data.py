@@ -1,6 +1,7 @@
-"""`wardround data`: make mock sites, check data before a study, describe them in numbers."""
+"""`wardround data`: make mock sites, divide a folder into sites, check data, describe them."""
 
 import json
+import re
 from collections.abc import Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
@@ -11,13 +12,14 @@ from rich.console import Console
 
 from wardround.deploy.cli_options import Format, find_study
 from wardround.shared.errors import DataError
+from wardround.shared.message_rules import SITE_ID
 
 if TYPE_CHECKING:
     from wardround.site_client.data.check import SiteCheck
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Make mock sites, check data before a study, describe them in numbers.",
+    help="Make mock sites, divide a folder into sites, check data before a study, describe them.",
     rich_markup_mode="markdown",
 )
 
@@ -46,6 +48,35 @@ def make(
     folders = write_mock_sites(out, cases, seed, num_heldout=heldout)
     for site, folder in folders.items():
         print(f"{site:<8} {cases} cases  {folder}")
+
+
+@app.command()
+def divide(
+    folder: Annotated[Path, typer.Argument(help="Folder of cases, in any layout that is read.")],
+    into: Annotated[str, typer.Option(metavar="SITE,SITE,...", help="Sites, in order.")],
+    out: Annotated[Path, typer.Option(help="Folder that gets one folder per site.")],
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="REGEX",
+            help="Finds what stays together (a patient) in a case's name: its first bracket.",
+        ),
+    ] = ".+",
+) -> None:
+    """Divide one folder of cases into several sites, patient by patient.
+
+    Groups are dealt to the sites in turn. Files are copied into the plain layout; where a split.csv
+    says what is trained on, each site gets one that says the same of its cases.
+
+    Try:
+
+    `wardround data divide acdc --into heart-a,heart-b,heart-c --group 'acdc_([0-9]+)' --out sites`
+    """
+    from wardround.site_client.data.dividing import divide_folder
+
+    shares = divide_folder(folder, _site_names(into), _pattern(group), out)
+    for site, share in shares.items():
+        print(f"{site:<12} {share.num_cases} cases of {share.num_groups} groups  {share.folder}")
 
 
 @app.command()
@@ -145,6 +176,23 @@ def fingerprint(
         console.print(f"[bold]{site}[/]")
         for name, value in numbers.items():
             console.print(f"  {name.replace('_', ' '):<24}{_words(value)}", highlight=False)
+
+
+def _site_names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    wrong = [name for name in names if not SITE_ID.fullmatch(name)]
+    if wrong or len(set(names)) != len(names):
+        raise DataError(
+            f"--into is '{text}', expected different names like {SITE_ID.pattern}, with commas."
+        )
+    return names
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise DataError(f"--group '{text}' is no regular expression: {error}.") from error
 
 
 def _content(found: "SiteCheck") -> dict[str, Any]:

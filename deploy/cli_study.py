@@ -275,7 +275,7 @@ def withdraw(
     folder: Folder = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Ask a site for nothing any more, and drop its prompt and labeller everywhere.
+    """Ask a site for nothing any more, and drop its prompt, labeller and decoder everywhere.
 
     Says which parts were dropped and which checkpoints descend from the site's visit. May also be
     asked for when the study is complete. Copies that were made of the study's folder, and reports

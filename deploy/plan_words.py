@@ -50,6 +50,12 @@ def _training(plan: StudyPlan, manifest: Manifest) -> list[str]:
         f"A segmenter, {plan.segmenter.steps} steps on this site's own training cases"
         + (" and on images generated for earlier sites." if manifest.prompt else "."),
     ]
+    if manifest.decoder:
+        facts.append(
+            f"Of it a decoder of this site's own, and narrower ones, at most "
+            f"{plan.trimming_steps} steps; one of these leaves. The encoder is trained at the "
+            f"first site alone."
+        )
     if manifest.prompt:
         steps = max(plan.denoiser.first_steps, plan.denoiser.steps)
         facts.append(
@@ -63,12 +69,21 @@ def _training(plan: StudyPlan, manifest: Manifest) -> list[str]:
 def _leaving(plan: StudyPlan, manifest: Manifest) -> list[str]:
     facts = ["No image, label map, file name or case identifier."]
     parts = {name: _size(specs) for name, specs in manifest.parts.items()}
-    parts |= {"prompt": _size(manifest.prompt), "labeller": _size(manifest.labeller)}
+    parts |= {
+        "prompt": _size(manifest.prompt),
+        "labeller": _size(manifest.labeller),
+        "decoder (at most)": max(map(_size, manifest.decoder), default=0),
+    }
     facts.append(
         "Weights, after each visit: "
         + ", ".join(f"{name} {size:,} bytes" for name, size in parts.items() if size)
         + f"; {sum(parts.values()):,} bytes in all, never more than {plan.release.byte_budget:,}."
     )
+    if manifest.decoder:
+        facts.append(
+            "With the decoder, what this site's images are like: mean and variance of what the "
+            "encoder makes of them, one of each a channel."
+        )
     facts.append(
         f"Numbers: scores, losses, durations, progress, case counts. Counts below "
         f"{plan.release.min_count} stay here."

@@ -27,6 +27,7 @@ _SPOKEN = {
     Phase.EVALUATE_PARENT: "scoring what arrived",
     Phase.REPLAY: "drawing replay",
     Phase.SEGMENTER: "training the segmenter",
+    Phase.TRIM: "training narrower decoders",
     Phase.DENOISER: "training the denoiser",
     Phase.AUDIT: "looking for copies of own cases",
     Phase.EVALUATE: "scoring the new checkpoint",
@@ -158,6 +159,8 @@ class Remaining:
     def _steps(self, phase: Phase, visit: int) -> int:
         if phase is Phase.SEGMENTER:
             return self._plan.segmenter.steps
+        if phase is Phase.TRIM:
+            return self._plan.trimming_steps
         if phase is Phase.DENOISER and self._draws:
             return self._plan.denoiser.first_steps if visit == 1 else self._plan.denoiser.steps
         return 0

@@ -11,13 +11,13 @@ from dataclasses import replace
 from wardround.server.state import EvaluateAt, MakeVisit, StudyState, same_commit
 from wardround.server.withdrawal import without
 from wardround.shared import checkpoint
+from wardround.shared.checkpoint import ENCODER, Form
 from wardround.shared.errors import CheckpointError, StaleLease, WireError
 from wardround.shared.formal_dp import guarantee_of
 from wardround.shared.messages import (
     CheckpointUpload,
     EvaluationReport,
     Guarantee,
-    TensorSpec,
     VisitReport,
 )
 from wardround.shared.plan import StudyPlan
@@ -87,11 +87,11 @@ def expect_guarantee(plan: StudyPlan, action: MakeVisit, report: VisitReport) ->
 
 def expected_parts(
     state: StudyState, plan: StudyPlan, action: MakeVisit, upload: CheckpointUpload
-) -> Mapping[str, tuple[TensorSpec, ...]]:
+) -> Mapping[str, tuple[Form, ...]]:
     """Check an announced checkpoint against manifest, parent and byte budget.
 
     Returns:
-        The tensors that each of its parts must hold.
+        The forms that each of its parts may have.
 
     Raises:
         CheckpointError: Other parts than the manifest's, a part of another site changed, or more
@@ -102,11 +102,16 @@ def expected_parts(
     parent = {part.name: part for part in action.parent.parts}
     changed = [part for part in upload.checkpoint.parts if part != parent.get(part.name)]
     for part in changed:
+        if part.name == ENCODER and action.visited:
+            raise CheckpointError(
+                f"site '{action.site_id}', visit {action.visit}: changed the encoder, which is "
+                f"trained at the first site alone. Both sides must run the same release."
+            )
         _, _, of_site = part.name.partition(".")
         if of_site not in ("", action.site_id):
             raise CheckpointError(
                 f"site '{action.site_id}', visit {action.visit}: changed '{part.name}', a part "
-                f"of another site. A visit makes the prompt and labeller of its own site alone."
+                f"of another site. A visit makes the parts of its own site alone."
             )
     size = sum(part.size_bytes for part in changed)
     if size > plan.release.byte_budget:

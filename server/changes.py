@@ -128,7 +128,7 @@ def _withdrawn(state: StudyState, change: Withdraw, by: str) -> SiteWithdrawn | 
             f"site '{site_id}' was visited (visit {state.visited.index(site_id) + 1} of study "
             f"'{state.study_id}'), so checkpoints descend from it. Say what becomes of them: "
             f"--remedy continue goes on from the checkpoint before that visit, --remedy mark "
-            f"keeps them, marked. Its prompt and labeller are dropped either way."
+            f"keeps them, marked. Its prompt, labeller and decoder are dropped either way."
         )
     chosen = remedy.value if remedy is not None and is_visit_made else None
     return SiteWithdrawn(site_id=site_id, by=by, remedy=chosen)

@@ -127,7 +127,7 @@ class SiteSkipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteWithdrawn:
-    """A site is asked for nothing any more, and its prompt and labeller are dropped.
+    """A site is asked for nothing any more, and the parts that are its own are dropped.
 
     Without a remedy its visit was not made; of release 0.1 also where it was, and what it gave
     stayed.

@@ -26,9 +26,9 @@ from wardround.server.store import ArtefactStore
 from wardround.server.trail_of_journal import TrailOfJournal
 from wardround.shared import checkpoint, codec
 from wardround.shared import plan as plans
-from wardround.shared.checkpoint import Chunk, Manifest
+from wardround.shared.checkpoint import Chunk, Form, Manifest
 from wardround.shared.errors import CheckpointError, JournalError, StaleLease, WireError
-from wardround.shared.messages import PartRef, Progress, RefusalReason, TensorSpec
+from wardround.shared.messages import PartRef, Progress, RefusalReason
 from wardround.shared.plan import StudyPlan
 from wardround.shared.study_api import Change
 from wardround.shared.tensor_check import TensorCheck
@@ -41,12 +41,12 @@ class AwaitedPart:
 
     Attributes:
         part: What its bytes must be.
-        expected: The tensors it must hold.
+        forms: The tensors it must hold, in each form that it may have.
         announced: All parts of the announcement.
     """
 
     part: PartRef
-    expected: tuple[TensorSpec, ...]
+    forms: tuple[Form, ...]
     announced: tuple[PartRef, ...]
 
 
@@ -141,7 +141,7 @@ class Relay:
         checkpoint.verify_parts(ref, expected)
         for part in ref.parts:
             chunks = checkpoint.chunks_of(genesis[part.name])
-            self._store.put(part, chunks, check=TensorCheck(part, expected[part.name]))
+            self._store.put(part, chunks, check=TensorCheck(part, *expected[part.name]))
         self._happened(
             events.StudyCreated(
                 plan=plan.canonical().decode(),
@@ -289,7 +289,7 @@ class Relay:
         """
         awaited = self.awaited_part(site_id, announcement, part_name)
         if awaited is not None:
-            check = TensorCheck(awaited.part, awaited.expected)
+            check = TensorCheck(awaited.part, *awaited.forms)
             self._store.put(awaited.part, chunks, check=check)
 
     def awaited_part(self, site_id: str, announcement: bytes, part_name: str) -> AwaitedPart | None:
@@ -307,7 +307,7 @@ class Relay:
         parts = upload.checkpoint.parts
         for part in parts:
             if part.name == part_name:
-                return AwaitedPart(part=part, expected=expected[part_name], announced=parts)
+                return AwaitedPart(part=part, forms=expected[part_name], announced=parts)
         raise WireError(
             f"site '{site_id}' delivers part {ascii(part_name)[:80]}, which its announcement does "
             f"not list. Both sides must run the same release."
@@ -338,7 +338,7 @@ class Relay:
                 )
             # Finiteness was checked on the way in; under which name, only the header can tell.
             path = self._store.path(part.digest)
-            checkpoint.verify_header(part.name, path, expected[part.name])
+            checkpoint.verify_header(part.name, path, *expected[part.name])
         self._happened(events.VisitCommitted(checkpoint=announced.checkpoint, report=visit_report))
 
     def evaluated(self, site_id: str, report: bytes) -> None:

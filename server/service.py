@@ -169,7 +169,7 @@ class Service(wire_grpc.RelayServiceServicer):
             awaited = await self._on_study(partial(self._awaited, caller, header))
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.DeliverResponse()
-            check = TensorCheck(awaited.part, awaited.expected)
+            check = TensorCheck(awaited.part, *awaited.forms)
             incoming = await self._on_bytes(
                 partial(self._store.receive, awaited.part, header.offset, check=check)
             )

@@ -1,6 +1,7 @@
 """What a withdrawal does to a study, once the site's visit was made; pure.
 
-The site's prompt and labeller are dropped from every checkpoint, so no later visit is given them.
+The parts that the site's visit made of its own (prompt, labeller, decoder) are dropped from every
+checkpoint, so no later visit is given them.
 What descends from its visit is listed, and the remedy is the operator's:
 
 *continue*: the study stands where it stood before that visit, and the visits made after it are to
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from wardround.shared.checkpoint import LABELLER, PROMPT, ref_of
+from wardround.shared.checkpoint import SITE_KINDS, ref_of
 from wardround.shared.messages import CheckpointRef
 from wardround.shared.study_api import Descendant, Remedy, Standing, Withdrawal
 
@@ -50,7 +51,7 @@ def withdrawn(state: "StudyState", site_id: str, remedy: Remedy, by: str) -> "St
 
 
 def without(ref: CheckpointRef, sites: Iterable[str]) -> CheckpointRef:
-    """Return a checkpoint without the prompts and labellers of `sites`."""
+    """Return a checkpoint without the parts that are of `sites` alone."""
     dropped = {name for site_id in sites for name in _parts_of(site_id)}
     kept = [part for part in ref.parts if part.name not in dropped]
     return ref if len(kept) == len(ref.parts) else ref_of(kept)
@@ -82,5 +83,5 @@ def _marked(state: "StudyState", visit: int, site_id: str) -> "StudyState":
     )
 
 
-def _parts_of(site_id: str) -> tuple[str, str]:
-    return PROMPT + site_id, LABELLER + site_id
+def _parts_of(site_id: str) -> tuple[str, ...]:
+    return tuple(kind + site_id for kind in SITE_KINDS)

@@ -18,13 +18,18 @@ from typing import Any, BinaryIO
 from wardround.shared.errors import CheckpointError
 from wardround.shared.messages import CheckpointRef, PartRef, TensorSpec
 from wardround.shared.plan import PER_SITE, StudyPlan
+from wardround.shared.plan_method import GROWS_DECODERS
 
 Chunk = bytes | memoryview
+Form = tuple[TensorSpec, ...]  # every tensor that one file holds
 
 CHUNK_BYTES = 2**20
 LONGEST_HEADER_BYTES = 2**20  # its length included; enough for ten thousand tensors
 PROMPT = "prompt."
 LABELLER = "labeller."
+DECODER = "decoder."
+SITE_KINDS = (PROMPT, LABELLER, DECODER)  # before a site's name: parts that its visit makes
+ENCODER = "encoder"
 METHOD = "method"
 ITEM_BYTES: Mapping[str, int] = {
     "F64": 8,
@@ -52,11 +57,14 @@ class Manifest:
         parts: Part name ("segmenter", "denoiser", "method") to its tensors in name order.
         prompt: The tensors of each site's prompt, in name order; empty where there are no prompts.
         labeller: Likewise of each site's labeller, the segmenter as it left that site.
+        decoder: Likewise of each site's decoder, once for every width that it may have: which one
+            it gets is known after the visit. No two are equal.
     """
 
-    parts: Mapping[str, tuple[TensorSpec, ...]]
-    prompt: tuple[TensorSpec, ...] = ()
-    labeller: tuple[TensorSpec, ...] = ()
+    parts: Mapping[str, Form]
+    prompt: Form = ()
+    labeller: Form = ()
+    decoder: tuple[Form, ...] = ()
 
     def __post_init__(self) -> None:
         """Put parts and tensors in name order, so that equal manifests have equal bytes."""
@@ -64,18 +72,28 @@ class Manifest:
         object.__setattr__(self, "parts", ordered)
         object.__setattr__(self, "prompt", _by_name(self.prompt))
         object.__setattr__(self, "labeller", _by_name(self.labeller))
+        object.__setattr__(self, "decoder", tuple(_by_name(form) for form in self.decoder))
 
-    def expected(self, visited: Sequence[str]) -> Mapping[str, tuple[TensorSpec, ...]]:
-        """Return part name -> tensors of a checkpoint that has visited the sites `visited`."""
-        kinds = ((PROMPT, self.prompt), (LABELLER, self.labeller))
-        of_sites = {kind + site_id: specs for site_id in visited for kind, specs in kinds if specs}
-        return {**self.parts, **of_sites}
+    def expected(self, visited: Sequence[str]) -> Mapping[str, tuple[Form, ...]]:
+        """Return the parts of a checkpoint that has visited the sites `visited`.
 
-    def tensors_of(self, part: str) -> tuple[TensorSpec, ...]:
-        """Return the tensors of one part, such as "segmenter" or "prompt.runmc"."""
+        Each part's name leads to the forms it may have: one, but for decoders.
+        """
+        kinds = {kind: forms for kind in SITE_KINDS if (forms := self._forms_of_kind(kind))}
+        of_sites = {kind + site: forms for site in visited for kind, forms in kinds.items()}
+        return {name: (form,) for name, form in self.parts.items()} | of_sites
+
+    def forms_of(self, part: str) -> tuple[Form, ...]:
+        """Return the forms that a part may have, such as "segmenter" or "prompt.runmc"."""
         if part in self.parts:
-            return self.parts[part]
-        return self.prompt if part.startswith(PROMPT) else self.labeller
+            return (self.parts[part],)
+        return self._forms_of_kind(part[: part.index(".") + 1])
+
+    def _forms_of_kind(self, kind: str) -> tuple[Form, ...]:
+        if kind == DECODER:
+            return self.decoder
+        form = self.prompt if kind == PROMPT else self.labeller
+        return (form,) if form else ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values from which `from_json` makes an equal manifest."""
@@ -85,6 +103,8 @@ class Manifest:
         }
         if self.labeller:  # left out where empty, so that older manifests keep their digests
             content["labeller"] = [_spec_json(s) for s in self.labeller]
+        if self.decoder:  # likewise
+            content["decoder"] = [[_spec_json(s) for s in form] for form in self.decoder]
         return content
 
     @classmethod
@@ -95,12 +115,16 @@ class Manifest:
             CheckpointError: It is of another form.
         """
         try:
-            if not {"parts", "prompt"} <= set(content) <= {"parts", "prompt", "labeller"}:
-                raise KeyError(f"keys {sorted(content)}, expected parts, prompt, perhaps labeller")
+            needed = {"parts", "prompt"}
+            if not needed <= set(content) <= needed | {"labeller", "decoder"}:
+                raise KeyError(
+                    f"keys {sorted(content)}, expected parts, prompt, perhaps labeller and decoder"
+                )
             return cls(
                 parts={name: _specs(specs) for name, specs in content["parts"].items()},
                 prompt=_specs(content["prompt"]),
                 labeller=_specs(content.get("labeller", [])),
+                decoder=tuple(_specs(form) for form in content.get("decoder", [])),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -123,8 +147,10 @@ def judged_names(parts: Collection[str], plan: StudyPlan, site_id: str) -> tuple
     """Return which of a checkpoint's parts a site scores, in name order.
 
     It is the segmenter; where the plan's method has one model per site, the one that left this site
-    if it was visited.
+    if it was visited; where it grows decoders, the encoder with all of them.
     """
+    if plan.method.name == GROWS_DECODERS:
+        return tuple(sorted(name for name in parts if name.startswith((ENCODER, DECODER))))
     own = LABELLER + site_id
     return (own,) if plan.method.name == PER_SITE and own in parts else ("segmenter",)
 
@@ -196,38 +222,37 @@ def read_header(data: bytes | Path, *, size_bytes: int | None = None) -> tuple[T
 
 
 def verify_header(
-    name: str,
-    data: bytes | Path,
-    expected: Sequence[TensorSpec],
-    *,
-    size_bytes: int | None = None,
-) -> tuple[TensorSpec, ...]:
-    """Check that the part `name` declares exactly the `expected` tensors.
+    name: str, data: bytes | Path, *forms: Sequence[TensorSpec], size_bytes: int | None = None
+) -> Form:
+    """Check that the part `name` declares exactly the tensors of one of the `forms`.
 
     Args:
         name: For messages.
         data: As for `read_header`.
-        expected: In any order.
+        forms: At least one, each in any order.
         size_bytes: As for `read_header`.
 
     Returns:
         The tensors in the file's order.
 
     Raises:
-        CheckpointError: Naming the tensors that are missing, unexpected or of another kind.
+        CheckpointError: Naming the tensors that are missing, unexpected or of another kind; where
+            there are several forms, compared with the nearest.
     """
     try:
         specs = read_header(data, size_bytes=size_bytes)
     except CheckpointError as error:
         raise CheckpointError(f"part '{name}': {error}") from error
-    got, want = ({spec.name: spec for spec in some} for some in (specs, expected))
+    nearest = min(forms, key=lambda form: len(set(form) ^ set(specs)))
+    got, want = ({spec.name: spec for spec in some} for some in (specs, nearest))
     faults = [f"missing {_names(want.keys() - got.keys())}"] if want.keys() - got.keys() else []
     faults += [f"unexpected {_names(got.keys() - want.keys())}"] if got.keys() - want.keys() else []
     changed = [key for key in sorted(want.keys() & got.keys()) if want[key] != got[key]]
     faults += [f"'{key}' is {_kind(got[key])}, expected {_kind(want[key])}" for key in changed[:4]]
     if faults:
+        allowed = "tensors" if len(forms) == 1 else f"tensors, in any of {len(forms)} forms"
         raise CheckpointError(
-            f"part '{name}' does not hold the manifest's tensors: {'; '.join(faults)}. "
+            f"part '{name}' does not hold the manifest's {allowed}: {'; '.join(faults)}. "
             f"Both sides must run the same release and the same plan."
         )
     return specs
@@ -309,7 +334,7 @@ def _size(data: bytes | Path) -> int:
     return data.stat().st_size if isinstance(data, Path) else len(data)
 
 
-def _specs(content: Any) -> tuple[TensorSpec, ...]:
+def _specs(content: Any) -> Form:
     return tuple(_spec(name, shape, dtype) for name, shape, dtype in content)
 
 
@@ -325,7 +350,7 @@ def _spec_json(spec: TensorSpec) -> list[Any]:
     return [spec.name, list(spec.shape), spec.dtype]
 
 
-def _by_name(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def _by_name(specs: Sequence[TensorSpec]) -> Form:
     return tuple(sorted(specs, key=lambda spec: spec.name))
 
 

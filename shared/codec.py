@@ -50,6 +50,7 @@ _PHASES: Mapping[Phase, report_pb2.Phase.ValueType] = {
     Phase.EVALUATE: report_pb2.PHASE_EVALUATE,
     Phase.RELEASE: report_pb2.PHASE_RELEASE,
     Phase.AUDIT: report_pb2.PHASE_AUDIT,
+    Phase.TRIM: report_pb2.PHASE_TRIM,
 }
 _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.DICE_BEFORE: report_pb2.METRIC_DICE_BEFORE,
@@ -72,6 +73,7 @@ _METRICS: Mapping[Metric, report_pb2.Metric.ValueType] = {
     Metric.MEMBERSHIP_AUC: report_pb2.METRIC_MEMBERSHIP_AUC,
     Metric.MEMBERSHIP_AUC_AT_LEAST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_LEAST,
     Metric.MEMBERSHIP_AUC_AT_MOST: report_pb2.METRIC_MEMBERSHIP_AUC_AT_MOST,
+    Metric.DECODER_SIZE_SHARE: report_pb2.METRIC_DECODER_SIZE_SHARE,
 }
 _REASONS: Mapping[RefusalReason, report_pb2.RefusalReason.ValueType] = {
     RefusalReason.NOT_APPROVED: report_pb2.REFUSAL_REASON_NOT_APPROVED,
@@ -196,6 +198,7 @@ def decode_manifest(data: bytes) -> Manifest:
         parts={part.name: specs_of(part.tensors) for part in record.parts},
         prompt=specs_of(record.prompt),
         labeller=specs_of(record.labeller),
+        decoder=tuple(specs_of(form.tensors) for form in record.decoder),
     )
     rules.check(manifest)
     _same_spelling(manifest, data)

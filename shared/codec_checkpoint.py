@@ -42,6 +42,7 @@ def manifest_record(manifest: Manifest) -> checkpoint_pb2.Manifest:
         ],
         prompt=_spec_records(manifest.prompt),
         labeller=_spec_records(manifest.labeller),
+        decoder=[checkpoint_pb2.Form(tensors=_spec_records(form)) for form in manifest.decoder],
     )
 
 

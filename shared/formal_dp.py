@@ -3,7 +3,7 @@
 Protected is the case, one image with its label: with or without it, the prompt that leaves a site
 is drawn from nearly the same distribution. Only the prompt of a visit that finds a trained denoiser
 is made so. The first visit trains the denoiser itself, without such a guarantee; and a segmenter
-never has one, nor have a labeller, what a method remembers, and scores.
+never has one, nor have a labeller, an encoder, a decoder, what a method remembers, and scores.
 """
 
 from collections.abc import Sequence

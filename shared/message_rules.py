@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, assert_never
 
-from wardround.shared.checkpoint import ITEM_BYTES, LABELLER, PROMPT, Manifest, digest_of
+from wardround.shared.checkpoint import ENCODER, ITEM_BYTES, SITE_KINDS, Manifest, digest_of
 from wardround.shared.errors import WireError
 from wardround.shared.messages import (
     Anchor,
@@ -53,7 +53,8 @@ MAX_LOSS = 1e9  # a loss beyond it has diverged
 MAX_DISTANCE_MM = 1e5  # no organ and no picture is longer
 MAX_SECONDS = 1e9
 MAX_EPSILON = 1000.0
-_FIXED_PARTS = ("segmenter", "denoiser", "method")
+MAX_FORMS = 16
+_FIXED_PARTS = ("segmenter", ENCODER, "denoiser", "method")
 _SITE = r"[a-z][a-z0-9-]{0,31}"
 SITE_ID = re.compile(_SITE)
 STUDY_ID = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -61,7 +62,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 CLASS_NAME = re.compile(r"[A-Za-z0-9_ -]{1,32}")
 PART_NAME = re.compile(
-    rf"{'|'.join(_FIXED_PARTS)}|({re.escape(PROMPT)}|{re.escape(LABELLER)}){_SITE}"
+    rf"{'|'.join(_FIXED_PARTS)}|({'|'.join(re.escape(kind) for kind in SITE_KINDS)}){_SITE}"
 )
 _COSINES = (Metric.GRADIENT_COSINE_FIRST, Metric.GRADIENT_COSINE_LAST)
 _COUNTS = (Metric.REPLAYED_PAIRS, Metric.AUDIT_RETRAININGS)
@@ -195,6 +196,11 @@ def _check_manifest(manifest: Manifest) -> None:
     _length("parts", manifest.parts, 1, len(_FIXED_PARTS))
     _tensors("prompt", manifest.prompt, least=0)
     _tensors("labeller", manifest.labeller, least=0)
+    _length("decoder", manifest.decoder, 0, MAX_FORMS)
+    for form in manifest.decoder:
+        _tensors("decoder", form, least=1)
+    if len(set(manifest.decoder)) != len(manifest.decoder):
+        raise _fault("decoder", "no form twice", f"{len(manifest.decoder)} forms")
 
 
 def _tensors(part: str, specs: Sequence[TensorSpec], *, least: int) -> None:
@@ -216,7 +222,7 @@ def check_checkpoint(field: str, ref: CheckpointRef) -> None:
         WireError: Naming the field that breaks a rule.
     """
     _text(f"{field}.digest", ref.digest, DIGEST)
-    _length(f"{field}.parts", ref.parts, 1, len(_FIXED_PARTS) + MAX_SITES)
+    _length(f"{field}.parts", ref.parts, 1, len(_FIXED_PARTS) + len(SITE_KINDS) * MAX_SITES)
     for part in ref.parts:
         check_part(part)
     names = [part.name for part in ref.parts]

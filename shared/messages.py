@@ -16,6 +16,7 @@ class Phase(Enum):
     EVALUATE_PARENT = "evaluate-parent"
     REPLAY = "replay"
     SEGMENTER = "segmenter"
+    TRIM = "trim"
     DENOISER = "denoiser"
     AUDIT = "audit"
     EVALUATE = "evaluate"
@@ -46,6 +47,7 @@ class Metric(Enum):
     MEMBERSHIP_AUC = "membership_auc"  # [0, 1], training cases told from others by their loss
     MEMBERSHIP_AUC_AT_LEAST = "membership_auc_at_least"
     MEMBERSHIP_AUC_AT_MOST = "membership_auc_at_most"
+    DECODER_SIZE_SHARE = "decoder_size_share"  # [0, 1], weights of the decoder / of a full one
 
 
 class RefusalReason(Enum):

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
 from wardround.shared.plan_audit import Audit
-from wardround.shared.plan_method import Method
+from wardround.shared.plan_method import GROWS_DECODERS, Method
 from wardround.shared.plan_override import apply_override
 from wardround.shared.plan_privacy import Privacy
 from wardround.shared.plan_registration import Registration, expect_registrable
@@ -150,6 +150,11 @@ class Augmentation(Section):
     flip: bool = Field(True, description="left-right flips, half of the samples")
     intensity: bool = Field(
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
+    )
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0,
+        description="how far samples are moved, scaled and turned: shares of half a side, of the "
+        "size, and radians",
     )
 
 
@@ -325,6 +330,22 @@ class StudyPlan(Section):
                 "'vae-replay', which has an autoencoder"
             )
         self.privacy.spending(self.denoiser.steps)
+
+    @property
+    def search_steps(self) -> int:
+        """Return how many steps a decoder is trained to find out whether its width will do."""
+        return max(1, self.segmenter.steps // 2)
+
+    @property
+    def trimming_steps(self) -> int:
+        """Return how many steps a visit takes at most to trim its decoder; 0 where it does not.
+
+        The full and each narrower width are tried, and the chosen one is trained.
+        """
+        if self.method.name != GROWS_DECODERS or not self.method.decoder_widths:
+            return 0
+        tried = 1 + len(self.method.decoder_widths)
+        return tried * self.search_steps + self.segmenter.steps
 
     def canonical(self) -> bytes:
         """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks."""

@@ -1,13 +1,15 @@
 """The table `[method]` of a plan: which continual-learning method, and the settings of each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wardround.shared.plan_section import Count, Section, Weight
 
 # Methods with a denoiser (or what stands in its place), and a prompt for each site.
 DRAWS_PAIRS = ("vae-replay", "diffusion-replay", "smd", "samcl-generated")
+# The method whose networks are one encoder and a decoder for each site.
+GROWS_DECODERS = "incremental-decoders"
 # Methods that run in a simulation alone.
 KEEPS_REAL_CASES = (
     "agem",
@@ -21,7 +23,7 @@ KEEPS_REAL_CASES = (
     "samcl",
 )
 # Methods that hold on to class probabilities, which only a network that segments has.
-SAYS_CLASSES = ("ewc", "lwf", "derpp", "sga")
+SAYS_CLASSES = ("incremental-decoders", "ewc", "lwf", "derpp", "sga")
 
 
 class Method(Section):
@@ -31,6 +33,7 @@ class Method(Section):
         "finetune",
         "joint",
         "per-site",
+        "incremental-decoders",
         "bigaug",
         "ewc",
         "mas",
@@ -98,3 +101,30 @@ class Method(Section):
         0.05, description="samcl: radius within which the worst loss is looked for, by weight"
     )
     samcl_buffer: Count = Field(200, description="samcl: samples that its buffer holds")
+    decoder_widths: Annotated[
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(max_length=8)
+    ] = Field(
+        (0.4, 0.25, 0.15),
+        description="incremental-decoders: widths to trim a decoder to, shares of the encoder's, "
+        "widest first",
+    )
+    decoder_tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="incremental-decoders: how much Dice a trimmed decoder may lose"
+    )
+    decoder_validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="incremental-decoders: share of a site's training cases that tells so"
+    )
+    decoder_distillation: Weight = Field(
+        1.0, description="incremental-decoders: weight of the difference from the full decoder"
+    )
+    decoder_ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="incremental-decoders: running average of weights, which is what travels"
+    )
+
+    @model_validator(mode="after")
+    def _widths_fall(self) -> Self:
+        if list(self.decoder_widths) != sorted(set(self.decoder_widths), reverse=True):
+            raise ValueError(
+                f"decoder_widths must fall from one to the next, got {list(self.decoder_widths)}"
+            )
+        return self

@@ -87,7 +87,7 @@ class Remedy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Ask a site for nothing any more, and drop its prompt and labeller.
+    """Ask a site for nothing any more, and drop the parts that are its own.
 
     The remedy may be left out where the site's visit was not made.
     """

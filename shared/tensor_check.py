@@ -32,11 +32,11 @@ class TensorCheck:
 
     Args:
         part: Its name is for messages; the header must speak of as many bytes as the part has.
-        expected: The tensors it must hold.
+        forms: The tensors it must hold, in each form that it may have.
     """
 
-    def __init__(self, part: PartRef, expected: Sequence[TensorSpec]) -> None:
-        self._part, self._expected = part, expected
+    def __init__(self, part: PartRef, *forms: Sequence[TensorSpec]) -> None:
+        self._part, self._forms = part, forms
         self._beginning = bytearray()  # what passed, until the header is whole
         self._numbers: _Numbers | None = None
         self._fault: CheckpointError | None = None
@@ -59,7 +59,7 @@ class TensorCheck:
         if self._fault is not None:
             raise self._fault
         if self._numbers is None:  # so short that not even its header is whole
-            verify_header(self._part.name, bytes(self._beginning), self._expected)
+            verify_header(self._part.name, bytes(self._beginning), *self._forms)
 
     def _look_at(self, chunk: Chunk) -> None:
         if self._numbers is None:
@@ -70,7 +70,7 @@ class TensorCheck:
             beginning = bytes(self._beginning)
             self._beginning.clear()
             name, size_bytes = self._part.name, self._part.size_bytes
-            specs = verify_header(name, beginning, self._expected, size_bytes=size_bytes)
+            specs = verify_header(name, beginning, *self._forms, size_bytes=size_bytes)
             self._numbers = _Numbers(name, specs)
             chunk = beginning[end:]
         self._numbers.look_at(chunk)
@@ -108,7 +108,7 @@ class _Numbers:
         self._cut = bytes(raw[start:])
 
 
-def verify_part(part: PartRef, data: bytes, expected: Sequence[TensorSpec]) -> None:
+def verify_part(part: PartRef, data: bytes, *forms: Sequence[TensorSpec]) -> None:
     """Check size, tensors and finiteness of a part that is at hand; its digest is not looked at.
 
     Raises:
@@ -119,7 +119,7 @@ def verify_part(part: PartRef, data: bytes, expected: Sequence[TensorSpec]) -> N
             f"part '{part.name}' has {len(data)} bytes, expected {part.size_bytes}. "
             f"Transfer it again."
         )
-    check = TensorCheck(part, expected)
+    check = TensorCheck(part, *forms)
     for chunk in chunks_of(data):
         check.update(chunk)
     check.finish()

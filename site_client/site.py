@@ -110,7 +110,7 @@ class Site:
         fetched = {digest: _fetch(link, part) for digest, part in files.items()}
         parent = {part.name: fetched[part.digest] for part in message.parent.parts}
         for name, data in parent.items():
-            verify_header(name, data, expected[name])
+            verify_header(name, data, *expected[name])
         self.guard.look_into_parts(
             ContentCheck(self.plan, self.data.site_id, parent, self._own_images)
         )
@@ -165,7 +165,7 @@ class Site:
         judged = judged_parts(message.checkpoint, self.plan, self.data.site_id)
         parts = {part.name: _fetch(link, part) for part in judged}
         for name, data in parts.items():
-            verify_header(name, data, self.manifest.tensors_of(name))
+            verify_header(name, data, *self.manifest.forms_of(name))
         self._prepare_torch()
         scores = judge_of(parts, self.plan, self.data.site_id).scores(
             self.data.heldout, lambda step, steps: watch(Phase.EVALUATE, step, steps)

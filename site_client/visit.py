@@ -10,16 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from wardround.shared import seeds
-from wardround.shared.checkpoint import LABELLER, PROMPT
+from wardround.shared.checkpoint import ENCODER, LABELLER, PROMPT
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
+from wardround.shared.plan_method import GROWS_DECODERS
 from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
+from wardround.site_client.decoder_phase import DecoderPhase
 from wardround.site_client.learning.denoiser import new_prompt
 from wardround.site_client.learning.exemplars import EarlierSite
 from wardround.site_client.learning.generator_training import Remembered, regularised
@@ -94,7 +97,7 @@ class Visit:
             self.metrics[Metric.DICE_BEFORE] = self._dice(self.parent, watch)
         with self._phase(Phase.REPLAY) as watch:
             remembered = self._replay(watch)
-        parts = self._train(remembered)
+        parts = self._grow() if self.plan.method.name == GROWS_DECODERS else self._train(remembered)
         if "denoiser" in parts and self.plan.audit.samples:
             with self._phase(Phase.AUDIT):
                 parts |= self._inspected(parts, remembered)
@@ -104,6 +107,27 @@ class Visit:
         with self._phase(Phase.EVALUATE) as watch:
             self.metrics[Metric.DICE_AFTER] = self._dice(made, watch)
         return made
+
+    def _grow(self) -> dict[str, bytes]:
+        """Train and trim the own decoder; at the first site, train the encoder with it."""
+        sections = self._sections("task", "segmenter", "augmentation", "method", "compute")
+        encoder = self._digests(ENCODER)
+        phase = DecoderPhase(
+            plan=self.plan,
+            site_id=self.order.site_id,
+            cases=self.data.train,
+            parent=self.parent,
+            is_first=not self.order.visited,
+            recall=self._recall,
+            key=partial(self._key, parent=encoder, sections=sections),
+            stream=self._stream,
+        )
+        with self._phase(Phase.SEGMENTER) as watch:
+            full, self.metrics[Metric.SEGMENTER_LOSS] = phase.teach(watch)
+        with self._phase(Phase.TRIM) as watch:
+            chosen = phase.trim(full, watch)
+        self.metrics[Metric.DECODER_SIZE_SHARE] = phase.size_share(chosen)
+        return phase.parts(chosen)
 
     def _dice(self, parts: Mapping[str, bytes], watch: Callable[[int, int], None]) -> float:
         """Return the mean Dice of a checkpoint on the own held-out cases."""

@@ -1,4 +1,4 @@
-"""Augmentation of segmenter batches: flips, and the intensity stack that simulates another scanner.
+"""Augmentation of segmenter batches: flips, jitter, and a stack that simulates another scanner.
 
 The stack follows BigAug (Zhang et al. 2020, arXiv:1906.03347): each of gamma, bias field, noise,
 blur, brightness and sharpening is applied to a sample with probability one half. Every method of a
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wardround.shared.plan import Augmentation
+from wardround.site_client.data.jitter import jitter
 
 # B batch, C channels, X spatial axes (two or three)
 
@@ -31,6 +32,10 @@ def augment(
     """
     if config.flip:
         images_BCX, targets_BKX = flip(images_BCX, targets_BKX, generator)
+    if config.jitter:
+        channels = images_BCX.shape[1], targets_BKX.shape[1]
+        joined = jitter(torch.cat([images_BCX, targets_BKX], dim=1), config.jitter, generator)
+        images_BCX, targets_BKX = joined.split(channels, dim=1)
     if config.intensity:
         images_BCX = intensity_stack(images_BCX, generator)
     return images_BCX, targets_BKX

@@ -1,7 +1,8 @@
 """Small random changes of place, size, proportion and angle, alike for image and label map.
 
-The denoiser trains on a few hundred samples many times over. Moved anew each time, they are learnt
-by heart less (docs/privacy.md); what is drawn under a prompt is moved likewise.
+Networks train on a few hundred samples many times over. Moved anew each time, these are learnt by
+heart less: a segmenter errs less on other images, and of a denoiser it is harder to tell what it
+has seen (docs/privacy.md); what is drawn under its prompts is moved likewise.
 """
 
 import torch

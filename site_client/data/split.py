@@ -23,6 +23,7 @@ from pathlib import Path
 from wardround.site_client.data.faults import Fault
 from wardround.site_client.data.listing import Listing
 
+SPLIT_FILE = "split.csv"
 WORDS = ("train", "val", "test")
 
 
@@ -46,14 +47,32 @@ def divide(listing: Listing, folder: Path, heldout_fraction: float) -> Split:
             lands on either side where there are two.
     """
     ids = [case.case_id for case in listing.cases]
-    own, beside = folder / "split.csv", folder.parent / "split.csv"
-    if own.is_file():
-        return _from_file(own, listing, site=None)
-    if beside.is_file():
-        return _from_file(beside, listing, site=folder.name or folder.resolve().name)
+    written = _file_of(folder)
+    if written is not None:
+        file, site = written
+        return _from_file(file, listing, site=site)
     if listing.heldout_ids:
         return _split(ids, listing.heldout_ids, origin="layout", where=folder)
     return _split(ids, _chosen(ids, heldout_fraction), origin="chosen", where=folder)
+
+
+def words_of(folder: Path) -> tuple[dict[str, str], list[Fault]]:
+    """Return case id -> train, val or test as a `split.csv` says (rule 1), and what is wrong in it.
+
+    Both are empty where there is no such file.
+    """
+    written = _file_of(folder)
+    return _words_by_case(*written) if written is not None else ({}, [])
+
+
+def _file_of(folder: Path) -> tuple[Path, str | None] | None:
+    """Return the `split.csv` that holds for a folder, and the site whose rows of it count."""
+    own, beside = folder / SPLIT_FILE, folder.parent / SPLIT_FILE
+    if own.is_file():
+        return own, None
+    if beside.is_file():
+        return beside, folder.name or folder.resolve().name
+    return None
 
 
 def _chosen(ids: Sequence[str], fraction: float) -> frozenset[str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.jitter import jitter
+from wardround.site_client.learning.averaging import RunningAverage
 from wardround.site_client.learning.denoiser import join
 from wardround.site_client.learning.pool import Pool, draw
 
@@ -98,7 +99,10 @@ def train_generator(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: warm_then_fall(step, steps)
     )
-    average = _Average(student, prompt, config.ema_decay)
+    averaged, averaged_PW = copy.deepcopy(student), prompt.detach().clone()
+    average = RunningAverage(
+        [*averaged.parameters(), averaged_PW], [*student.parameters(), prompt], config.ema_decay
+    )
     teacher = network if config.mode == "distill" else None
     losses: list[float] = []
     for step in range(steps):
@@ -109,7 +113,7 @@ def train_generator(
         nn.utils.clip_grad_norm_([*student.parameters(), prompt], 1.0)
         optimiser.step()
         schedule.step()
-        average.update(student, prompt)
+        average.update()
         losses.append(float(loss.detach()))
         if not torch.isfinite(loss.detach()):
             raise TrainingError(
@@ -118,7 +122,7 @@ def train_generator(
             )
         watch(step + 1, steps)
     tail = losses[-max(1, steps // 10) :]
-    return average.network.eval().requires_grad_(False), average.prompt_PW, sum(tail) / len(tail)
+    return averaged.eval().requires_grad_(False), averaged_PW, sum(tail) / len(tail)
 
 
 def regularised(plan: StudyPlan, attempt: int) -> StudyPlan:
@@ -163,27 +167,6 @@ def _drawn(
         prompts_BPW=torch.cat(prompts),
         generated_B=torch.arange(size) >= size - num_generated,
     )
-
-
-class _Average:
-    """The running average of weights and prompt, with a warm-up so that it forgets the start."""
-
-    def __init__(self, network: nn.Module, prompt: Tensor, decay: float) -> None:
-        self.network, self.prompt_PW = copy.deepcopy(network), prompt.detach().clone()
-        self.decay, self.updates = decay, 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, prompt: Tensor) -> None:
-        self.updates += 1
-        step = averaging_step(self.decay, self.updates)
-        for kept, current in zip(self.network.parameters(), network.parameters(), strict=True):
-            kept.lerp_(current, step)
-        self.prompt_PW.lerp_(prompt, step)
-
-
-def averaging_step(decay: float, updates: int) -> float:
-    """Return how far a running average moves towards the value of its `updates`-th update."""
-    return 1 - min(decay, updates / (updates + 10))
 
 
 def warm_then_fall(step: int, steps: int) -> float:

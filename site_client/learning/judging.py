@@ -8,8 +8,10 @@ from torch import nn
 
 from wardround.shared.checkpoint import judged_names
 from wardround.shared.plan import StudyPlan, Task
+from wardround.shared.plan_method import GROWS_DECODERS
 from wardround.site_client.data.cases import Case
 from wardround.site_client.learning.inference import segment
+from wardround.site_client.learning.merged_segmenter import merged_segmenter
 from wardround.site_client.learning.metrics import CaseClassScore, Scores, score_case, summarise
 from wardround.site_client.learning.registration.judge import PairJudge
 from wardround.site_client.learning.task_kinds import kind_of
@@ -61,8 +63,11 @@ def judge_of(parts: Mapping[str, bytes], plan: StudyPlan, site_id: str) -> Judge
         plan: The study plan.
         site_id: The site whose classes are scored.
     """
-    (name,) = judged_names(parts, plan, site_id)
-    network = fill_network(kind_of(plan.task).build(plan, 0), parts[name])
+    if plan.method.name == GROWS_DECODERS:
+        network: nn.Module = merged_segmenter(parts, plan)
+    else:
+        (name,) = judged_names(parts, plan, site_id)
+        network = fill_network(kind_of(plan.task).build(plan, 0), parts[name])
     if plan.task.kind == "registration":
         return PairJudge(registrar=network, plan=plan, site_id=site_id)
     return Judge(segmenter=network, task=plan.task, classes=plan.task.classes_of(site_id))

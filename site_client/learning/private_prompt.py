@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.jitter import jitter
+from wardround.site_client.learning.averaging import averaging_step
 from wardround.site_client.learning.denoiser import join
 from wardround.site_client.learning.diffusion import new_schedule, sample_errors
-from wardround.site_client.learning.generator_training import averaging_step, warm_then_fall
+from wardround.site_client.learning.generator_training import warm_then_fall
 from wardround.site_client.learning.pool import Pool, draw
 from wardround.site_client.privacy.secret_stream import SecretStream
 

@@ -10,6 +10,7 @@ from wardround.shared.errors import TrainingError
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.augment import augment
 from wardround.site_client.learning.alignment import clipped
+from wardround.site_client.learning.averaging import RunningAverage
 from wardround.site_client.learning.methods.method import Learner
 from wardround.site_client.learning.pool import Batch, Pool, draw
 
@@ -32,6 +33,7 @@ def train_segmenter(
     plan: StudyPlan,
     generator: torch.Generator,
     watch: Callable[[int, int], None],
+    average: RunningAverage | None = None,
 ) -> SegmenterTraining:
     """Train the segmenter in place with the plan's method, which began this visit as `learner`.
 
@@ -43,6 +45,7 @@ def train_segmenter(
         plan: Steps, batch size, learning rate, augmentation, the method's settings.
         generator: The stream of every draw.
         watch: Called with (step, steps) after each step.
+        average: Of the segmenter's weights; updated after each step.
 
     Raises:
         TrainingError: The loss stopped being finite.
@@ -78,6 +81,8 @@ def train_segmenter(
             parameter.grad = tensor
         optimiser.step()
         schedule.step()
+        if average is not None:
+            average.update()
         losses.append(gradient.loss)
         cosines.extend([] if gradient.cosine is None else [gradient.cosine])
         watch(step + 1, config.steps)

@@ -14,11 +14,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wardround.shared.checkpoint import METHOD, PROMPT
+from wardround.shared.checkpoint import DECODER, ENCODER, METHOD, PROMPT, read_header
 from wardround.shared.errors import EgressRefused
 from wardround.shared.plan import PER_SITE, StudyPlan
-from wardround.site_client.learning.genesis import make_genesis
-from wardround.site_client.learning.weights import unpack
+from wardround.site_client.learning.genesis import decoder_like, make_genesis
+from wardround.site_client.learning.split_network import SEEN
+from wardround.site_client.learning.weights import pack_network, unpack
 from wardround.site_client.privacy.image_search import ImageSearch
 
 ADAM_STEP = 4.0  # 3.16, and room for rounding and for weight decay (1e-4 of a weight and step)
@@ -51,7 +52,7 @@ class ContentCheck:
             EgressRefused: Training does not make this.
         """
         self._images.expect_absent(name, data)
-        before = _arrays(self._parent[name]) if name in self._parent else {}
+        before = self._before(name, data)
         reach = self._reach(name)
         for key, tensor in _arrays(data).items():
             values = tensor.ravel()
@@ -59,10 +60,19 @@ class ContentCheck:
                 continue
             start = before[key].ravel() if key in before else np.zeros(1, np.float32)
             if reach is not None:
-                _expect_in_reach(name, key, values, start, reach)
+                if key not in SEEN:
+                    _expect_in_reach(name, key, values, start, reach)
                 _expect_ordinary(name, key, values)
             is_smooth = name == METHOD or (name, key) in self._began_at_nought
             self._images.expect_unlike(name, key, values, values - start, is_smooth=is_smooth)
+
+    def _before(self, name: str, data: bytes) -> dict[str, np.ndarray]:
+        """Return what a part was before the visit: the parent's, or an untrained decoder."""
+        if name in self._parent:
+            return _arrays(self._parent[name])
+        if name.startswith(DECODER):
+            return _arrays(pack_network(decoder_like(self._plan, read_header(data))))
+        return {}
 
     def _reach(self, name: str) -> float | None:
         """Return how far a visit can move a weight of a part; None where no bound is known."""
@@ -71,6 +81,10 @@ class ContentCheck:
         steps = denoiser.steps if earlier else denoiser.first_steps
         match name:
             case "segmenter" if self._plan.method.name != PER_SITE:
+                return ADAM_STEP * segmenter.learning_rate * segmenter.steps
+            case _ if name == ENCODER and any(key.startswith(DECODER) for key in self._parent):
+                return 0.0  # frozen
+            case _ if name in (ENCODER, DECODER + self._site_id):
                 return ADAM_STEP * segmenter.learning_rate * segmenter.steps
             case "denoiser":
                 return ADAM_STEP * denoiser.learning_rate * steps

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import LABELLER, PROMPT, Manifest
+from wardround.shared.checkpoint import LABELLER, PROMPT, Form, Manifest
 from wardround.shared.errors import (
     AuditFailed,
     BudgetSpent,
@@ -32,7 +32,6 @@ from wardround.shared.messages import (
     Progress,
     Refusal,
     RefusalReason,
-    TensorSpec,
     VisitOrder,
     VisitReport,
 )
@@ -252,7 +251,7 @@ class EgressGuard:
                 )
         digests = {part.name: part.digest for part in upload.checkpoint.parts}
         labeller = LABELLER + self._site_id
-        if digests.get(labeller, digests["segmenter"]) != digests["segmenter"]:
+        if labeller in digests and digests[labeller] != digests["segmenter"]:
             raise EgressRefused(
                 f"part '{labeller}' is not the segmenter that leaves this site. A site's labeller "
                 f"has the very bytes of its segmenter."
@@ -269,8 +268,8 @@ class EgressGuard:
         _, _, of_site = name.partition(".")
         if of_site not in ("", self._site_id):
             raise EgressRefused(
-                f"part '{name}' is of another site. A visit makes the prompt and labeller of its "
-                f"own site alone; leave the others as they came."
+                f"part '{name}' is of another site. A visit makes the parts of its own site alone; "
+                f"leave the others as they came."
             )
         part = checkpoint.part_ref(name, data)
         again = self._released.get(name) == part
@@ -282,7 +281,7 @@ class EgressGuard:
                 f"Raise byte_budget in the plan's [release] and in the site's policy, or use "
                 f"smaller networks."
             )
-        verify_part(part, data, expected[name])
+        verify_part(part, data, *expected[name])
         if self._content_check is not None:
             self._content_check(name, data)
         if name == PROMPT + self._site_id:
@@ -318,7 +317,7 @@ class EgressGuard:
     def _smallest_count(self) -> int:
         return self._policy.smallest_count(self._plan)
 
-    def _expected(self, order: VisitOrder) -> Mapping[str, tuple[TensorSpec, ...]]:
+    def _expected(self, order: VisitOrder) -> Mapping[str, tuple[Form, ...]]:
         return self._manifest.expected((*order.visited, self._site_id))
 
     def _current(self) -> VisitOrder | EvaluationOrder:

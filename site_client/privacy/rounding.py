@@ -134,6 +134,8 @@ def _steps_of(phase: Phase, order: VisitOrder | EvaluationOrder, plan: StudyPlan
             return plan.replay.samples_per_site * len(order.visited)
         case Phase.SEGMENTER:
             return plan.segmenter.steps
+        case Phase.TRIM:
+            return plan.trimming_steps
         case Phase.DENOISER:
             return plan.denoiser.steps if order.visited else plan.denoiser.first_steps
         case _:

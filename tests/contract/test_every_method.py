@@ -18,7 +18,7 @@ from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
 from wardround.shared import plan as plans
 from wardround.shared.checkpoint import verified
-from wardround.shared.plan_method import DRAWS_PAIRS, KEEPS_REAL_CASES
+from wardround.shared.plan_method import DRAWS_PAIRS, GROWS_DECODERS, KEEPS_REAL_CASES
 from wardround.shared.report import Report, without_timing
 from wardround.site_client.learning.genesis import make_genesis, untrained_segmenter
 from wardround.site_client.learning.methods import METHODS
@@ -103,8 +103,9 @@ def test_it_visits_every_site_and_scores_lie_between_0_and_1(finished: Finished)
     assert finished.report.status == "complete"
     assert len(finished.report.matrix) == 3
     assert all(0 <= score <= 1 for row in finished.report.matrix for score in row)
-    segmenters = [finished.part(visit, "segmenter") for visit in range(3)]
-    assert len(set(segmenters)) == 3
+    assert len({ref.digest for ref in finished.state.checkpoints}) == 3
+    if not METHODS[finished.plan.method.name].grows_decoders:
+        assert len({finished.part(visit, "segmenter") for visit in range(3)}) == 3
 
 
 def test_made_again_from_nothing_it_ends_in_the_same_bytes(
@@ -174,6 +175,23 @@ def test_segmenters_that_travel_along_are_those_that_left_the_sites(finished: Fi
         assert not any(name.startswith("labeller.") for name in names[2])
 
 
+def test_an_encoder_is_trained_at_the_first_site_alone_and_no_visit_changes_a_decoder(
+    finished: Finished,
+) -> None:
+    names = [{p.name: p.digest for p in ref.parts} for ref in finished.state.checkpoints]
+    if not METHODS[finished.plan.method.name].grows_decoders:
+        assert not any(name.startswith(("encoder", "decoder.")) for name in names[2])
+        return
+    assert [sorted(parts) for parts in names] == [
+        ["encoder"],
+        ["decoder.runmc", "encoder"],
+        ["decoder.hk", "decoder.runmc", "encoder"],
+    ]
+    assert names[0]["encoder"] != names[1]["encoder"] == names[2]["encoder"]
+    assert names[1]["decoder.runmc"] == names[2]["decoder.runmc"]
+    assert all(0 < visit.metrics["decoder_size_share"] <= 1 for visit in finished.report.visits)
+
+
 def test_table_plan_and_report_know_the_same_methods() -> None:
     named = plans.Method.model_fields["name"].annotation
     assert list(METHODS) == list(typing.get_args(named))
@@ -183,6 +201,7 @@ def test_table_plan_and_report_know_the_same_methods() -> None:
     drawing = [name for name, m in METHODS.items() if m.replay is ReplaySource.GENERATED]
     assert sorted(drawing) == sorted(DRAWS_PAIRS)
     assert [name for name, method in METHODS.items() if method.is_per_site] == [plans.PER_SITE]
+    assert [name for name, method in METHODS.items() if method.grows_decoders] == [GROWS_DECODERS]
 
 
 def test_the_readme_lists_every_method_and_whether_it_may_leave_a_simulation(

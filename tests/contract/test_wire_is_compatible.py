@@ -37,6 +37,7 @@ CHECKPOINT = ref_of(
     ]
 )
 UNAUDITED = tuple(Metric)[:8]  # those there were before the memorisation audit
+AUDITED = tuple(Metric)[8:20]
 MESSAGES = {
     "visit_order": VisitOrder(
         study_id="prostate",
@@ -62,18 +63,24 @@ MESSAGES = {
         metrics={metric: number / 16 for number, metric in enumerate(UNAUDITED)},
         phase_seconds={
             phase: number / 2
-            for number, phase in enumerate(phase for phase in Phase if phase is not Phase.AUDIT)
+            for number, phase in enumerate(
+                phase for phase in Phase if phase not in (Phase.AUDIT, Phase.TRIM)
+            )
         },
     ),
     "visit_report_audited": VisitReport(
         visit=2,
         site_id="bmc",
         num_train=30,
-        metrics={
-            metric: number / 16
-            for number, metric in enumerate(metric for metric in Metric if metric not in UNAUDITED)
-        },
+        metrics={metric: number / 16 for number, metric in enumerate(AUDITED)},
         phase_seconds={Phase.AUDIT: 5.5},
+    ),
+    "visit_report_trimmed": VisitReport(
+        visit=2,
+        site_id="bmc",
+        num_train=30,
+        metrics={Metric.DECODER_SIZE_SHARE: 0.25},
+        phase_seconds={Phase.TRIM: 7.5},
     ),
     "visit_report_suppressed": VisitReport(
         visit=2, site_id="bmc", num_train=None, metrics={}, phase_seconds={}
@@ -151,6 +158,13 @@ MESSAGES = {
         prompt=(TensorSpec(name="tokens", shape=(4, 64), dtype="F32"),),
         labeller=(TensorSpec(name="out.bias", shape=(2,), dtype="F32"),),
     ),
+    "manifest_decoders": Manifest(
+        parts={"encoder": (TensorSpec(name="levels.0.weight", shape=(16, 1, 3, 3), dtype="F32"),)},
+        decoder=(
+            (TensorSpec(name="out.weight", shape=(2, 16), dtype="F32"),),
+            (TensorSpec(name="out.weight", shape=(2, 8), dtype="F32"),),
+        ),
+    ),
 }
 
 
@@ -171,6 +185,8 @@ def test_golden_bytes_are_read_and_written_as_ever(golden, name):
         "_guaranteed",
         "_audited",
         "_registered",
+        "_decoders",
+        "_trimmed",
     ):
         kind = kind.removesuffix(variant)
     assert getattr(codec, f"decode_{kind}")(data) == message

@@ -33,7 +33,15 @@ def run(plan: plans.StudyPlan, out: Path, mock: Path, *, resume: bool = False) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "site_id"), [("smd", "runmc"), ("smd", "bmc"), ("ewc", "bmc"), ("vae-replay", "bmc")]
+    ("method", "site_id"),
+    [
+        ("smd", "runmc"),
+        ("smd", "bmc"),
+        ("ewc", "bmc"),
+        ("vae-replay", "bmc"),
+        ("incremental-decoders", "runmc"),
+        ("incremental-decoders", "bmc"),
+    ],
 )
 def test_the_study_goes_on_as_one_in_which_the_site_never_took_part(
     tmp_path: Path, tiny_plan: plans.StudyPlan, method: str, site_id: str

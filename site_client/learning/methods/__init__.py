@@ -12,6 +12,7 @@ from wardround.site_client.learning.methods.ewc import EWC
 from wardround.site_client.learning.methods.exemplar_replay import EXEMPLAR_REPLAY
 from wardround.site_client.learning.methods.finetune import FINETUNE
 from wardround.site_client.learning.methods.fish import FISH
+from wardround.site_client.learning.methods.incremental_decoders import INCREMENTAL_DECODERS
 from wardround.site_client.learning.methods.joint import JOINT
 from wardround.site_client.learning.methods.lwf import LWF
 from wardround.site_client.learning.methods.mas import MAS
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
     "finetune": FINETUNE,
     "joint": JOINT,
     "per-site": PER_SITE,
+    "incremental-decoders": INCREMENTAL_DECODERS,
     "bigaug": BIGAUG,
     "ewc": EWC,
     "mas": MAS,

@@ -123,6 +123,8 @@ class Method:
         keeps_segmenters: The segmenter as it left each site travels along, as `labeller.SITE`.
         is_per_site: Training begins anew at each site, and a site that was visited is judged by
             the segmenter that left it; needs `keeps_segmenters`.
+        grows_decoders: Its networks are an encoder, trained at the first site, and a decoder that
+            each visit makes (`decoder_phase`); `begin` is not asked.
         has_intensity_stack: It augments with the intensity stack, whatever the plan says.
     """
 
@@ -134,6 +136,7 @@ class Method:
     blank: Callable[[StudyPlan, nn.Module], State] = nothing
     keeps_segmenters: bool = False
     is_per_site: bool = False
+    grows_decoders: bool = False
     has_intensity_stack: bool = False
 
     @property

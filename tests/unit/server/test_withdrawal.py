@@ -5,6 +5,7 @@ import pytest
 from wardround.server import changes, events
 from wardround.server.state import EvaluateAt, MakeVisit, apply, fold, next_action
 from wardround.server.withdrawal import without
+from wardround.shared.checkpoint import part_ref, ref_of
 from wardround.shared.errors import JournalError, UsageError
 from wardround.shared.study_api import Add, Remedy, Standing, Stop, Withdraw
 
@@ -57,6 +58,13 @@ def test_to_mark_is_to_keep_the_checkpoints_without_the_sites_parts(world):
     )
     with pytest.raises(UsageError, match="visited already"):
         changes.event_of(state, world.plan, Add("ada"), "anna")
+
+
+def test_every_part_that_a_site_made_of_its_own_goes_with_it(world):
+    names = ["decoder.ada", "decoder.ben", "encoder", "labeller.ada", "prompt.ada", "prompt.ben"]
+    ref = ref_of(part_ref(name, name.encode()) for name in names)
+    kept = [part.name for part in without(ref, ["ada"]).parts]
+    assert kept == ["decoder.ben", "encoder", "prompt.ben"]
 
 
 def test_the_row_under_way_goes_on_without_the_site(world):

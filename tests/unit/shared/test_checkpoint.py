@@ -167,9 +167,9 @@ def test_a_manifest_expects_one_prompt_for_each_visited_site():
     assert set(manifest.expected(())) == {"segmenter"}
     expected = manifest.expected(("bmc", "hk"))
     assert expected == {
-        "segmenter": (BIAS, WEIGHT),
-        "prompt.bmc": (WEIGHT,),
-        "prompt.hk": (WEIGHT,),
+        "segmenter": ((BIAS, WEIGHT),),
+        "prompt.bmc": ((WEIGHT,),),
+        "prompt.hk": ((WEIGHT,),),
     }
 
 
@@ -181,11 +181,32 @@ def test_a_manifest_without_prompts_expects_none():
 def test_a_manifest_with_labellers_expects_one_of_each_visited_site():
     manifest = Manifest(parts={"segmenter": (BIAS,)}, prompt=(WEIGHT,), labeller=(BIAS,))
     assert manifest.expected(("bmc",)) == {
-        "segmenter": (BIAS,),
-        "prompt.bmc": (WEIGHT,),
-        "labeller.bmc": (BIAS,),
+        "segmenter": ((BIAS,),),
+        "prompt.bmc": ((WEIGHT,),),
+        "labeller.bmc": ((BIAS,),),
     }
     assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+
+
+def test_a_sites_decoder_has_one_of_the_forms_of_the_manifest():
+    manifest = Manifest(parts={"encoder": (BIAS,)}, decoder=((WEIGHT, BIAS), (BIAS,)))
+    assert manifest.expected(("bmc",)) == {
+        "encoder": ((BIAS,),),
+        "decoder.bmc": ((BIAS, WEIGHT), (BIAS,)),
+    }
+    assert manifest.forms_of("encoder") == ((BIAS,),)
+    assert manifest.forms_of("decoder.hk") == manifest.decoder
+    assert manifest.forms_of("prompt.hk") == ()
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert manifest.digest() != Manifest(parts={"encoder": (BIAS,)}, decoder=((BIAS,),)).digest()
+
+
+def test_a_file_of_any_form_is_taken_and_one_of_none_is_compared_with_the_nearest():
+    wide, narrow = (BIAS, WEIGHT), (BIAS,)
+    checkpoint.verify_header("decoder.bmc", _layer(), narrow, wide)
+    checkpoint.verify_header("decoder.bmc", save({"bias": np.zeros(3, np.float32)}), narrow, wide)
+    with pytest.raises(CheckpointError, match=r"in any of 2 forms: missing 'bias'\."):
+        checkpoint.verify_header("decoder.bmc", save({}), narrow, wide)
 
 
 def test_a_manifest_without_labellers_keeps_the_digest_it_had_before_there_were_any():

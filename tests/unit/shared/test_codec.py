@@ -40,8 +40,8 @@ counts = st.integers(0, 2**31 - 1)
 visits = st.integers(1, 2**31 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 distances = st.none() | st.floats(0, 1e5)
-part_names = st.sampled_from(["segmenter", "denoiser", "method"]) | st.builds(
-    "{}.{}".format, st.sampled_from(["prompt", "labeller"]), site_ids
+part_names = st.sampled_from(["segmenter", "encoder", "denoiser", "method"]) | st.builds(
+    "{}.{}".format, st.sampled_from(["prompt", "labeller", "decoder"]), site_ids
 )
 parts = st.builds(PartRef, name=part_names, digest=digests, size_bytes=st.integers(0, 2**48))
 checkpoints = st.lists(parts, min_size=1, max_size=6, unique_by=lambda p: p.name).map(ref_of)
@@ -128,10 +128,11 @@ messages = st.one_of(
     st.builds(
         Manifest,
         parts=st.dictionaries(
-            st.sampled_from(["segmenter", "denoiser", "method"]), specs, min_size=1
+            st.sampled_from(["segmenter", "encoder", "denoiser", "method"]), specs, min_size=1
         ),
         prompt=st.just(()) | specs,
         labeller=st.just(()) | specs,
+        decoder=st.lists(specs, max_size=3, unique_by=frozenset).map(tuple),
     ),
 )
 

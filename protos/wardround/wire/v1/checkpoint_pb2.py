@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"wardround/wire/v1/checkpoint.proto\x12\x11wardround.wire.v1\"8\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\r\n\x05\x64type\x18\x03 \x01(\t\"K\n\x0bPartTensors\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07tensors\x18\x02 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\"\x99\x01\n\x08Manifest\x12-\n\x05parts\x18\x01 \x03(\x0b\x32\x1e.wardround.wire.v1.PartTensors\x12-\n\x06prompt\x18\x02 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\x12/\n\x08labeller\x18\x03 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\";\n\x07PartRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"J\n\rCheckpointRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12)\n\x05parts\x18\x02 \x03(\x0b\x32\x1a.wardround.wire.v1.PartRefb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"wardround/wire/v1/checkpoint.proto\x12\x11wardround.wire.v1\"8\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\r\n\x05\x64type\x18\x03 \x01(\t\"6\n\x04\x46orm\x12.\n\x07tensors\x18\x01 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\"K\n\x0bPartTensors\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07tensors\x18\x02 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\"\xc3\x01\n\x08Manifest\x12-\n\x05parts\x18\x01 \x03(\x0b\x32\x1e.wardround.wire.v1.PartTensors\x12-\n\x06prompt\x18\x02 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\x12/\n\x08labeller\x18\x03 \x03(\x0b\x32\x1d.wardround.wire.v1.TensorSpec\x12(\n\x07\x64\x65\x63oder\x18\x04 \x03(\x0b\x32\x17.wardround.wire.v1.Form\";\n\x07PartRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"J\n\rCheckpointRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12)\n\x05parts\x18\x02 \x03(\x0b\x32\x1a.wardround.wire.v1.PartRefb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TENSORSPEC']._serialized_start=57
   _globals['_TENSORSPEC']._serialized_end=113
-  _globals['_PARTTENSORS']._serialized_start=115
-  _globals['_PARTTENSORS']._serialized_end=190
-  _globals['_MANIFEST']._serialized_start=193
-  _globals['_MANIFEST']._serialized_end=346
-  _globals['_PARTREF']._serialized_start=348
-  _globals['_PARTREF']._serialized_end=407
-  _globals['_CHECKPOINTREF']._serialized_start=409
-  _globals['_CHECKPOINTREF']._serialized_end=483
+  _globals['_FORM']._serialized_start=115
+  _globals['_FORM']._serialized_end=169
+  _globals['_PARTTENSORS']._serialized_start=171
+  _globals['_PARTTENSORS']._serialized_end=246
+  _globals['_MANIFEST']._serialized_start=249
+  _globals['_MANIFEST']._serialized_end=444
+  _globals['_PARTREF']._serialized_start=446
+  _globals['_PARTREF']._serialized_end=505
+  _globals['_CHECKPOINTREF']._serialized_start=507
+  _globals['_CHECKPOINTREF']._serialized_end=581
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,30 @@ class TensorSpec(_message.Message):
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
 @_typing.final
+class Form(_message.Message):
+    """The tensors of one part, in one of the forms that it may have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENSORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
+        """Its tensors, in name order. No name occurs twice."""
+
+    def __init__(
+        self,
+        *,
+        tensors: _abc.Iterable[Global___TensorSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tensors", b"tensors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Form: _TypeAlias = Form  # noqa: Y015
+
+@_typing.final
 class PartTensors(_message.Message):
     """The tensors of one part, for parts that exist from the start of a study."""
 
@@ -61,7 +85,7 @@ class PartTensors(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TENSORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the part: "segmenter", "denoiser" or "method"."""
+    """Name of the part: "segmenter", "encoder", "denoiser" or "method"."""
     @_builtins.property
     def tensors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """Its tensors, in name order. No name occurs twice."""
@@ -89,6 +113,7 @@ class Manifest(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     LABELLER_FIELD_NUMBER: _builtins.int
+    DECODER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartTensors]:
         """The parts every checkpoint of the study has, in name order. No name occurs twice."""
@@ -101,16 +126,23 @@ class Manifest(_message.Message):
     def labeller(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """The tensors of each site's labeller, the segmenter as it left that site. Empty where replay is labelled otherwise."""
 
+    @_builtins.property
+    def decoder(self) -> _containers.RepeatedCompositeFieldContainer[Global___Form]:
+        """The forms of a site's decoder, one for each width that the plan allows. A decoder has exactly one of them. No form occurs
+        twice. Empty where sites have no decoders of their own.
+        """
+
     def __init__(
         self,
         *,
         parts: _abc.Iterable[Global___PartTensors] | None = ...,
         prompt: _abc.Iterable[Global___TensorSpec] | None = ...,
         labeller: _abc.Iterable[Global___TensorSpec] | None = ...,
+        decoder: _abc.Iterable[Global___Form] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labeller", b"labeller", "parts", b"parts", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "labeller", b"labeller", "parts", b"parts", "prompt", b"prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,7 +158,7 @@ class PartRef(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the part: "segmenter", "denoiser", "method", or "prompt." or "labeller." and a site identifier."""
+    """Name of the part: "segmenter", "encoder", "denoiser", "method", or "prompt.", "labeller." or "decoder." and a site identifier."""
     digest: _builtins.str
     """SHA-256 of the file: 64 lower-case hexadecimal digits."""
     size_bytes: _builtins.int

@@ -47,6 +47,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     """Checking and uploading what leaves the site."""
     PHASE_AUDIT: _Phase.ValueType  # 8
     """Looking whether the denoiser copies the site's cases; between training and scoring."""
+    PHASE_TRIM: _Phase.ValueType  # 9
+    """Training narrower decoders; between training the segmenter and scoring."""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """What a site is doing, in the order of a visit."""
@@ -69,6 +71,8 @@ PHASE_RELEASE: Phase.ValueType  # 7
 """Checking and uploading what leaves the site."""
 PHASE_AUDIT: Phase.ValueType  # 8
 """Looking whether the denoiser copies the site's cases; between training and scoring."""
+PHASE_TRIM: Phase.ValueType  # 9
+"""Training narrower decoders; between training the segmenter and scoring."""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 class _Metric:
@@ -119,6 +123,8 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     """Its lower bound (95 %)."""
     METRIC_MEMBERSHIP_AUC_AT_MOST: _Metric.ValueType  # 20
     """Its upper bound (95 %)."""
+    METRIC_DECODER_SIZE_SHARE: _Metric.ValueType  # 21
+    """Weights of the decoder that leaves, as a share of those of a decoder as wide as the encoder, in [0, 1]."""
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
     """Every number a visit report may carry."""
@@ -165,6 +171,8 @@ METRIC_MEMBERSHIP_AUC_AT_LEAST: Metric.ValueType  # 19
 """Its lower bound (95 %)."""
 METRIC_MEMBERSHIP_AUC_AT_MOST: Metric.ValueType  # 20
 """Its upper bound (95 %)."""
+METRIC_DECODER_SIZE_SHARE: Metric.ValueType  # 21
+"""Weights of the decoder that leaves, as a share of those of a decoder as wide as the encoder, in [0, 1]."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
 class _RefusalReason:

@@ -493,7 +493,7 @@ Global___Skip: _TypeAlias = Skip  # noqa: Y015
 
 @_typing.final
 class Withdraw(_message.Message):
-    """Ask a site for nothing any more, and drop its prompt and labeller."""
+    """Ask a site for nothing any more, and drop the parts that are its own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from wardround.shared import plan as plans
+from wardround.site_client.learning.averaging import averaging_step
 from wardround.site_client.learning.denoiser import build_denoiser, join
 from wardround.site_client.learning.diffusion import new_schedule, sample_errors
-from wardround.site_client.learning.generator_training import averaging_step, warm_then_fall
+from wardround.site_client.learning.generator_training import warm_then_fall
 from wardround.site_client.learning.pool import Pool, draw, labelled
 from wardround.site_client.learning.private_prompt import (
     case_gradients,
