@@ -215,6 +215,11 @@ class Replay(Section):
     """How many pairs are drawn from each earlier site's prompt, and who labels them."""
 
     samples_per_site: Count = 64
+    keep_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="share of a site's drawn pairs that the segmenter is shown: those whose drawn "
+        "label agrees best with who labels them",
+    )
     labels: Literal["site", "arriving", "joint"] = Field(
         "site",
         description="site: by the segmenter as it left the pair's site, which travels as the "

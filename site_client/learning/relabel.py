@@ -18,10 +18,12 @@ def relabelled(
     Args:
         drawn: Pairs as they were drawn, a pool a site; at least one.
         labellers: A segmenter for each, in evaluation mode.
-        plan: Whether the drawn labels stay (`replay.labels`), and whether flips augment.
+        plan: Whether the drawn labels stay (`replay.labels`), which share of the pairs is kept
+            (`replay.keep_share`), and whether flips augment.
 
     Returns:
-        The pools, and the Dice of drawn labels against those given, all foreground as one.
+        The pools, of each site the pairs whose drawn label agrees best with its labeller; and the
+        Dice of all drawn labels against those given, all foreground as one.
     """
     label = mirrored_probabilities if plan.augmentation.flip else probabilities
     given = [
@@ -29,16 +31,37 @@ def relabelled(
         for labeller, pool in zip(labellers, drawn, strict=True)
     ]
     agreement = _agreement(drawn, given)
-    if plan.replay.labels == "joint":
-        return list(drawn), agreement
+    targets = given if plan.replay.labels != "joint" else [pool.targets_NKX for pool in drawn]
+    kept = [
+        _best(pool, said_NKX, plan.replay.keep_share)
+        for pool, said_NKX in zip(drawn, given, strict=True)
+    ]
     return [
-        Pool(images_NCX=pool.images_NCX, targets_NKX=targets_NKX)
-        for pool, targets_NKX in zip(drawn, given, strict=True)
+        Pool(images_NCX=pool.images_NCX[which_N], targets_NKX=target_NKX[which_N])
+        for pool, target_NKX, which_N in zip(drawn, targets, kept, strict=True)
     ], agreement
 
 
+def _best(pool: Pool, said_NKX: Tensor, share: float) -> Tensor:
+    """Return the places of the pairs that are replayed, rising: at least one."""
+    count = max(1, round(share * len(pool)))
+    agreement_N = _dice(_shown(pool.targets_NKX).flatten(1), _shown(said_NKX).flatten(1))
+    return agreement_N.argsort(descending=True, stable=True)[:count].sort().values
+
+
 def _agreement(drawn: Sequence[Pool], given: Sequence[Tensor]) -> float:
-    shown = torch.cat([pool.labels_NX for pool in drawn]) > 0
-    found = torch.cat([targets_NKX.argmax(dim=1) for targets_NKX in given]) > 0
-    total = int(shown.sum() + found.sum())
-    return 2 * int((shown & found).sum()) / total if total else 1.0
+    drawn_P = torch.cat([_shown(pool.targets_NKX).flatten() for pool in drawn])
+    given_P = torch.cat([_shown(said_NKX).flatten() for said_NKX in given])
+    return float(_dice(drawn_P, given_P))
+
+
+def _shown(targets_NKX: Tensor) -> Tensor:
+    """Return where there is any foreground, (N, *X) bool."""
+    return targets_NKX.argmax(dim=1) > 0
+
+
+def _dice(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Dice of masks along their last axis, float64; 1 where both are empty."""
+    both = (first & second).sum(-1)
+    total = first.sum(-1) + second.sum(-1)
+    return torch.where(total > 0, 2 * both / total.clamp(min=1).double(), 1.0)
