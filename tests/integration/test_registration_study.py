@@ -1,4 +1,4 @@
-"""Whole registration studies with real networks on tiny sites: every method that fits, resumed."""
+"""Whole registration studies with real networks on tiny sites, also resumed and as volumes."""
 
 import shutil
 import sys
@@ -15,13 +15,12 @@ from wardround.shared import plan as plans
 from wardround.shared.errors import DataError, PlanError
 from wardround.shared.plan_method import SAYS_CLASSES
 from wardround.shared.report import Report, without_timing
-from wardround.site_client.learning.methods import METHODS
 
 # Created, two scores; leased, committed, two scores.
 AFTER_THE_FIRST_VISIT = 1 + 2 + 2
 
 
-def a_plan(name: str, *, heldout: int = 4, dims: str = "2d", **replay: object) -> plans.StudyPlan:
+def a_plan(name: str, *, heldout: int = 2, dims: str = "2d", **replay: object) -> plans.StudyPlan:
     return plans.parse(
         {
             "study_id": "tiny",
@@ -48,7 +47,7 @@ def a_plan(name: str, *, heldout: int = 4, dims: str = "2d", **replay: object) -
             "replay": {"samples_per_site": 4, "labels": "joint", **replay},
             "method": {"name": name, "exemplars": 1, "samcl_buffer": 6},
             "audit": {"samples": 8, "max_copy_rate": 1.0},
-            "simulation": {"mock": heldout + 6, "mock_heldout": heldout},
+            "simulation": {"mock": heldout + (6 if heldout == 4 else 3), "mock_heldout": heldout},
         },
         origin="test",
     )
@@ -70,7 +69,7 @@ def expect_sound(report: Report) -> None:
     assert all(cell.folds == 0 for cell in report.surface if cell.visit == 0)
     assert all(cell.folds is not None for cell in report.surface)
     assert {len(cell.classes) for cell in report.surface} == {1}
-    assert {cell.num_cases for cell in report.surface} == {4}
+    assert {cell.num_cases for cell in report.surface} == {None}  # two are too few to tell
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,10 @@ def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mock")
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in SAYS_CLASSES])
-def test_every_method_that_fits_registers(name: str, tmp_path: Path, mock: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["finetune", "joint", "mas", "mer", "smd", "vae-replay", "samcl", "samcl-generated"]
+)
+def test_each_kind_of_method_registers(name: str, tmp_path: Path, mock: Path) -> None:
     report = run(a_plan(name), tmp_path / "study", mock)
 
     expect_sound(report)
@@ -107,10 +108,9 @@ def test_volumes_are_registered_as_volumes(tmp_path: Path, mock: Path) -> None:
     expect_sound(run(a_plan("samcl-generated", dims="3d"), tmp_path / "study", mock))
 
 
-def test_generated_pairs_are_audited_drawn_and_shown_with_examples(
-    tmp_path: Path, mock: Path
-) -> None:
-    report = run(a_plan("samcl-generated"), tmp_path / "study", mock, pictures=True)
+def test_generated_pairs_are_audited_drawn_and_shown_with_examples(tmp_path: Path) -> None:
+    plan = a_plan("samcl-generated", heldout=4)  # which is enough for the audit to tell
+    report = run(plan, tmp_path / "study", tmp_path / "mock", pictures=True)
     page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
 
     assert report.visits[1].metrics["audit_tells"] == 1
