@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.data.cases import Case
@@ -18,7 +17,7 @@ from wardround.site_client.learning.registration.pairs import (
     heldout_pairs,
     place_at_same_depth,
 )
-from wardround.site_client.learning.registration.velocity import folds, integrate, warp
+from wardround.site_client.learning.registration.velocity import folds, integrate, on_grid, warp
 
 # N slices (or one volume), A a number for each axis, X spatial axes, H W D a case's own grid
 
@@ -62,11 +61,11 @@ class PairJudge:
         """Bring a moving case onto a fixed one."""
         fixed, moving = pair
         displacement_NAX = self._displacement(pair)
-        folded = float(folds(displacement_NAX).float().mean())
+        on_working_grid = on_grid(displacement_NAX, self.plan.task.working_size)
+        folded = float(folds(on_working_grid).float().mean())
         is_volume = self.plan.task.dims == "3d"
         size = fixed.label_HWD.shape if is_volume else fixed.label_HWD.shape[:2]
-        mode = "trilinear" if is_volume else "bilinear"
-        on_own_grid = F.interpolate(displacement_NAX, size, mode=mode, align_corners=False)
+        on_own_grid = on_grid(displacement_NAX, size)
         places = None if is_volume else _places(pair)
         label_NHW = torch.zeros((len(on_own_grid), *size), dtype=torch.uint8)
         most_NHW = torch.full(label_NHW.shape, -1.0)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wardround.shared.plan_registration import Registration
 from wardround.site_client.learning.pool import Batch
-from wardround.site_client.learning.registration.velocity import in_pixels, integrate, warp
+from wardround.site_client.learning.registration.velocity import in_pixels, integrate, on_grid, warp
 
 # B batch, C channels, K background and classes, X spatial axes, A a number for each axis
 
@@ -28,13 +28,13 @@ def registration_loss(velocity_BAX: Tensor, batch: Batch, config: Registration) 
     """Return the loss of a velocity.
 
     Args:
-        velocity_BAX: In halves of a side.
+        velocity_BAX: In halves of a side, on the images' grid or a coarser one.
         batch: Images and targets, each those of the fixed image and then of the moving one.
         config: Weights and window.
     """
     fixed, moving = ((images + 1) / 2 for images in batch.images_BCX.chunk(2, dim=1))
     fixed_map, moving_map = _shown(*batch.targets_BKX.chunk(2, dim=1))
-    displacement_BAX = integrate(velocity_BAX)
+    displacement_BAX = on_grid(integrate(velocity_BAX), fixed.shape[2:])
     moved = warp(torch.cat([moving, moving_map], dim=1), displacement_BAX)
     image, labels = moved[:, : moving.shape[1]], moved[:, moving.shape[1] :]
     similar: Tensor = 1 + _correlation(velocity_BAX.shape[1], config.window)(image, fixed)

@@ -2,8 +2,10 @@
 
 After LK-UNet (Jia et al. 2022, arXiv:2208.04939): each level halves the grid and sums a 5-, a 3-
 and a 1-convolution and what came in, which sees as far as several small kernels and costs fewer
-layers. It answers with a stationary velocity field. The last layer starts at nought, so an
-untrained registrar moves nothing: what it scores is the overlap before registration.
+layers. It answers with a stationary velocity field on half the grid: smooth fields lose nothing by
+that, and the finest grid would take most of the time (as VoxelMorph does, Dalca et al. 2018,
+arXiv:1805.04605). The last layer starts at nought, so an untrained registrar moves nothing: what it
+scores is the overlap before registration.
 """
 
 from itertools import pairwise
@@ -28,15 +30,18 @@ _TRANSPOSED: dict[int, type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]] = {
 
 
 class Registrar(nn.Module):
-    """Return the velocity, in halves of a side, that moves points of the fixed image (B, A, *X)."""
+    """Return the velocity that moves points of the fixed image, (B, A, *half of X).
+
+    It is in halves of a side, so it holds on any grid.
+    """
 
     def __init__(self, plan: StudyPlan) -> None:
         super().__init__()
         task, features = plan.task, plan.segmenter.features
         self.config = plan.registration
         axes = task.spatial_dims
-        strides = halvings(task.sample_size, len(features))
-        self.first = _convolved(axes, task.input_channels, features[0])
+        half, *strides = halvings(task.sample_size, len(features) + 1)
+        self.first = _convolved(axes, task.input_channels, features[0], stride=half)
         self.down = nn.ModuleList(
             nn.Sequential(_convolved(axes, given, made, stride=stride), _LargeKernel(axes, made))
             for (given, made), stride in zip(pairwise(features), strides, strict=True)

@@ -50,6 +50,12 @@ def warp(values_BCX: Tensor, displacement_BAX: Tensor) -> Tensor:
     return F.grid_sample(values_BCX, places_BXA, padding_mode="border", align_corners=False)
 
 
+def on_grid(field_BAX: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a field in halves of a side on another grid, linearly interpolated."""
+    mode = "trilinear" if field_BAX.shape[1] == 3 else "bilinear"
+    return F.interpolate(field_BAX, tuple(size), mode=mode, align_corners=False)
+
+
 def in_pixels(field_BAX: Tensor) -> Tensor:
     """Return a field given in halves of a side in pixels of its grid."""
     return field_BAX * _half_sides(field_BAX)
