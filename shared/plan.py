@@ -17,21 +17,19 @@ from pydantic import Field, model_validator
 
 from wardround.shared import plan_faults
 from wardround.shared.errors import PlanError
+from wardround.shared.plan_absence import Absence
 from wardround.shared.plan_audit import Audit
 from wardround.shared.plan_method import GROWS_DECODERS, Method
 from wardround.shared.plan_override import apply_override
 from wardround.shared.plan_privacy import Privacy
 from wardround.shared.plan_registration import Registration, expect_registrable
 from wardround.shared.plan_release import Release
-from wardround.shared.plan_section import Count, Rate, Section
+from wardround.shared.plan_section import Count, Rate, Section, SiteId
 from wardround.shared.plan_simulation import Simulation
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
-SITE_ID = r"^[a-z][a-z0-9-]{0,31}$"
-SiteId = Annotated[str, Field(pattern=SITE_ID)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ -]{1,32}$")]
 LabelValue = Annotated[int, Field(ge=1, le=255)]
-AbsencePolicy = Literal["wait", "skip", "stop"]
 
 
 class Task(Section):
@@ -237,27 +235,6 @@ class Compute(Section):
         "float32",
         description="of the denoiser's arithmetic; without bfloat16 in the processor, float32",
     )
-
-
-class Absence(Section):
-    """What is done about a site that is not heard from when it is its turn."""
-
-    policy: AbsencePolicy = Field(
-        "wait",
-        description="wait: for as long as it takes; skip: go on without the site and mark it; "
-        "stop: end the study",
-    )
-    after_s: Count = Field(
-        3600,
-        description="seconds of silence after which skip and stop act; at least three heartbeats",
-    )
-    sites: dict[SiteId, AbsencePolicy] = Field(
-        default_factory=dict, description="site = policy, where it is not the one above"
-    )
-
-    def policy_of(self, site_id: str) -> AbsencePolicy:
-        """Return the policy that holds for a site."""
-        return self.sites.get(site_id, self.policy)
 
 
 class StudyPlan(Section):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, field_validator
 
 from wardround.shared.plan_method import DRAWS_PAIRS, SAYS_CLASSES
-from wardround.shared.plan_section import Count, Section, Weight
+from wardround.shared.plan_section import Count, Section, SiteId, Weight
 
 if TYPE_CHECKING:
     from wardround.shared.plan import StudyPlan
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Registration(Section):
     """Pairs and loss where `task.kind` is "registration"; else it is left alone."""
 
-    within: dict[str, Count] = Field(
+    within: dict[SiteId, Count] = Field(
         default_factory=dict,
         description="site = n, where only images of one person are registered with each other: "
         "those whose names, cut at each _, have the same first n parts; else any two",
@@ -57,6 +57,11 @@ def expect_registrable(plan: "StudyPlan") -> None:
         raise ValueError(
             f"replay.labels (= '{plan.replay.labels}') has a segmenter label what is drawn, and "
             f"task.kind = 'registration' has none: set replay.labels = 'joint'"
+        )
+    if plan.replay.keep_share != 1:
+        raise ValueError(
+            f"replay.keep_share (= {plan.replay.keep_share:g}) keeps what a segmenter agrees with, "
+            f"and task.kind = 'registration' has none: leave it out"
         )
     if plan.privacy.dp:
         raise ValueError(

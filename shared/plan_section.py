@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SiteId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 

@@ -128,9 +128,13 @@ def test_methods_that_hold_on_to_class_probabilities_are_refused(name: str) -> N
         a_plan(name)
 
 
-def test_a_segmenter_that_labels_what_is_drawn_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"set replay.labels = 'joint'"):
-        a_plan("samcl-generated", labels="site")
+@pytest.mark.parametrize(
+    ("replay", "remedy"),
+    [({"labels": "site"}, r"set replay.labels = 'joint'"), ({"keep_share": 0.5}, "keep_share")],
+)
+def test_a_segmenter_that_labels_what_is_drawn_is_refused(replay, remedy: str) -> None:
+    with pytest.raises(PlanError, match=remedy):
+        a_plan("samcl-generated", **replay)
 
 
 def test_a_single_held_out_case_is_refused_before_anything_is_trained(
