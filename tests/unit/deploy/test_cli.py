@@ -62,6 +62,7 @@ def write_site(folder: Path, cases: int = 4, top: int = 1) -> Path:
         ("compare",),
         ("report",),
         ("data", "make"),
+        ("data", "divide"),
         ("data", "check"),
         ("data", "fingerprint"),
         ("plan", "new"),
@@ -238,6 +239,36 @@ def test_a_fingerprint_is_json_for_programs(run: Run, tmp_path: Path) -> None:
     status, out, _ = run("data", "fingerprint", tmp_path / "north", "--format", "json")
     assert status == 0
     assert json.loads(out)["north"]["num_train"] == 3
+
+
+def test_a_folder_is_divided_into_sites_that_a_study_can_read(run, tmp_path):
+    folder, sites = write_site(tmp_path / "all", cases=8), tmp_path / "sites"
+    options = ("--out", sites, "--into", "north, south")
+    status, out, _ = run("data", "divide", folder, *options, "--group", "[0-9]+")
+    assert status == 0
+    assert [line.split()[:6] for line in out.splitlines()] == [
+        ["north", "4", "cases", "of", "4", "groups"],
+        ["south", "4", "cases", "of", "4", "groups"],
+    ]
+    assert run("data", "check", sites)[0] == 0
+    status, _, err = run("data", "divide", folder, *options, "--group", "[0-9]+")
+    assert (status, "is there already" in err) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--into", "north,north", "expected different names"),
+        ("--into", "North,south", "expected different names"),
+        ("--group", "(", "is no regular expression"),
+    ],
+)
+def test_what_divide_cannot_do_is_told_in_a_sentence(run, tmp_path, option, value, message):
+    words = {"--into": "north,south", "--out": str(tmp_path / "sites"), option: value}
+    given = [word for pair in words.items() for word in pair]
+    status, _, err = run("data", "divide", write_site(tmp_path / "all"), *given)
+    assert status == 4
+    assert message in " ".join(err.split())
 
 
 def test_a_report_of_a_folder_without_a_study_ends_with_8(run: Run, tmp_path: Path) -> None:

@@ -25,3 +25,14 @@ def test_a_method_that_hands_cases_on_is_said_to_break_the_rule(tiny_plan):
     method = tiny_plan.method.model_copy(update={"name": "joint"})
     text = _one_line(plan_words.write(tiny_plan.model_copy(update={"method": method})))
     assert "'joint' BREAKS the rule that no image leaves a site" in text
+
+
+def test_a_method_that_grows_decoders_tells_what_of_them_leaves(tiny_plan):
+    config = tiny_plan.method.model_copy(
+        update={"name": "incremental-decoders", "decoder_widths": (0.5,)}
+    )
+    text = _one_line(plan_words.write(tiny_plan.model_copy(update={"method": config})))
+    # Two widths are tried, one step each of the two that a training takes, and one is trained.
+    assert "a decoder of this site's own, and narrower ones, at most 4 steps" in text
+    assert ", decoder (at most) " in text
+    assert "what this site's images are like: mean and variance" in text
