@@ -314,11 +314,6 @@ class StudyPlan(Section):
         self.privacy.spending(self.denoiser.steps)
 
     @property
-    def search_steps(self) -> int:
-        """Return how many steps a decoder is trained to find out whether its width will do."""
-        return max(1, self.segmenter.steps // 2)
-
-    @property
     def trimming_steps(self) -> int:
         """Return how many steps a visit takes at most to trim its decoder; 0 where it does not.
 
@@ -326,8 +321,7 @@ class StudyPlan(Section):
         """
         if self.method.name != GROWS_DECODERS or not self.method.decoder_widths:
             return 0
-        tried = 1 + len(self.method.decoder_widths)
-        return tried * self.search_steps + self.segmenter.steps
+        return self.segmenter.steps * (2 + len(self.method.decoder_widths))
 
     def canonical(self) -> bytes:
         """Return the plan without `[simulation]` as canonical JSON: sorted keys, no blanks."""

@@ -89,12 +89,12 @@ class DecoderPhase:
         """Return the full decoder and its loss; at the first site, train the encoder too."""
         own = self._lesson.everything
         if not self.is_first:
-            decoder, result = self._trained("full", FULL, own, None, self.plan, watch)
+            decoder, result = self._trained("full", FULL, own, None, watch)
             return decoder, result.numbers["loss"]
         decoder = untrained_decoder(self.plan, FULL)
         self._encoder.requires_grad_(True)
         network = SplitSegmenter(self._encoder, decoder, self._lesson.asked)
-        result = self._fitted(network, own, None, self.plan, "full", watch)
+        result = self._fitted(network, own, None, "full", watch)
         self._encoder.load_state_dict(_within("encode.", result.tensors))
         decoder.load_state_dict(_within("decoder.", result.tensors))
         self._encode = frozen(self._encoder)
@@ -117,7 +117,6 @@ class DecoderPhase:
                     width,
                     self._lesson.everything,
                     self._split(full),
-                    self.plan,
                     lambda step, _steps: watch(begin + step, total),
                 )
         describe(chosen, self._encode, self._lesson.everything.images_NCX, self.plan.task)
@@ -134,16 +133,13 @@ class DecoderPhase:
 
     def _search(self, watch: Watch) -> float:
         """Return the narrowest width whose decoder loses no more Dice than the plan tolerates."""
-        widths, config = (FULL, *self.plan.method.decoder_widths), self.plan.segmenter
-        steps, total = self.plan.search_steps, self.plan.trimming_steps
-        brief = self.plan.model_copy(
-            update={"segmenter": config.model_copy(update={"steps": steps})}
-        )
+        widths = (FULL, *self.plan.method.decoder_widths)
+        steps, total = self.plan.segmenter.steps, self.plan.trimming_steps
 
         def tried(width: float, teacher: SplitSegmenter | None) -> Tried:
             before, own = widths.index(width) * steps, self._lesson.without_validation
             decoder, result = self._trained(
-                "search", width, own, teacher, brief, lambda step, _: watch(before + step, total)
+                "search", width, own, teacher, lambda step, _: watch(before + step, total)
             )
             return Tried(decoder=decoder, width=width, dice=result.numbers["dice"])
 
@@ -158,12 +154,11 @@ class DecoderPhase:
         width: float,
         own: Pool,
         teacher: SplitSegmenter | None,
-        plan: StudyPlan,
         watch: Watch,
     ) -> tuple[Decoder, Result]:
         decoder = untrained_decoder(self.plan, width)
         network = self._split(decoder)
-        result = self._fitted(network, own, teacher, plan, f"{purpose}/{width}", watch)
+        result = self._fitted(network, own, teacher, f"{purpose}/{width}", watch)
         decoder.load_state_dict(_within("decoder.", result.tensors))
         return decoder, result
 
@@ -172,7 +167,6 @@ class DecoderPhase:
         network: SplitSegmenter,
         own: Pool,
         teacher: SplitSegmenter | None,
-        plan: StudyPlan,
         purpose: str,
         watch: Watch,
     ) -> Result:
@@ -181,11 +175,11 @@ class DecoderPhase:
                 network,
                 own,
                 teacher=teacher,
-                plan=plan,
+                plan=self.plan,
                 generator=self._stream("decoder", purpose),
                 watch=watch,
             )
-            dice = validation_dice(averaged, self._lesson, plan.task)
+            dice = validation_dice(averaged, self._lesson, self.plan.task)
             return Result(tensors=averaged.state_dict(), numbers={"loss": loss, "dice": dice})
 
         return self._recall(self._key("decoder", purpose), compute)

@@ -31,44 +31,40 @@ class Lesson:
 
     Attributes:
         asked: The background and the numbers of the classes that the site labels.
-        cases: Pools of the training cases, in the order of their names.
-        num_validation: How many of them, the last, tell how good a width is.
+        cases: Pools of the training cases that widths are tried on, at least one.
+        validation: Pools of those that tell how good a width is, at least one.
     """
 
     asked: tuple[int, ...]
     cases: tuple[Pool, ...]
-    num_validation: int
+    validation: tuple[Pool, ...]
+
+    @property
+    def without_validation(self) -> Pool:
+        """Return the samples that widths are tried on."""
+        return _together(self.cases)
 
     @property
     def everything(self) -> Pool:
         """Return all training samples."""
-        return _together(self.cases)
-
-    @property
-    def without_validation(self) -> Pool:
-        """Return those of other cases than `validation`."""
-        return _together(self.cases[: -self.num_validation] or self.cases)
-
-    @property
-    def validation(self) -> tuple[Pool, ...]:
-        """Return the pools of the last cases; of a single case, what is trained on too."""
-        return self.cases[-self.num_validation :]
+        return _together((*self.cases, *self.validation))
 
 
 def lesson_of(train: Sequence[Case], plan: StudyPlan, site_id: str) -> Lesson:
     """Return what a site's decoders learn from.
 
-    The last cases are validation: by their names, those of one person lie together, so only one
-    person's are torn apart at most.
+    Validation cases are spread evenly over the cases in the order of their names, so that they are
+    like the others. Another case of the same person may be trained on: that flatters every width.
+    Of a single case both is made.
     """
     task = plan.task
     asked = (0, *(1 + task.classes.index(name) for name in task.classes_of(site_id)))
-    share = round(len(train) * plan.method.decoder_validation)
-    return Lesson(
-        asked=asked,
-        cases=tuple(_narrowed(case_pool([case], task), asked) for case in train),
-        num_validation=max(1, min(len(train) - 1, share)),
-    )
+    pools = [_narrowed(case_pool([case], task), asked) for case in train]
+    count = max(1, min(len(train) - 1, round(len(train) * plan.method.decoder_validation)))
+    chosen = {(2 * turn + 1) * len(train) // (2 * count) for turn in range(count)}
+    cases = tuple(pool for place, pool in enumerate(pools) if place not in chosen)
+    validation = tuple(pools[place] for place in sorted(chosen))
+    return Lesson(asked=asked, cases=cases or validation, validation=validation)
 
 
 def train_averaged(

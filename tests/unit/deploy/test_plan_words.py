@@ -32,7 +32,7 @@ def test_a_method_that_grows_decoders_tells_what_of_them_leaves(tiny_plan):
         update={"name": "incremental-decoders", "decoder_widths": (0.5,)}
     )
     text = _one_line(plan_words.write(tiny_plan.model_copy(update={"method": config})))
-    # Two widths are tried, one step each of the two that a training takes, and one is trained.
-    assert "a decoder of this site's own, and narrower ones, at most 4 steps" in text
+    # Two widths are tried and one of them is trained, two steps each.
+    assert "a decoder of this site's own, and narrower ones, at most 6 steps" in text
     assert ", decoder (at most) " in text
     assert "what this site's images are like: mean and variance" in text

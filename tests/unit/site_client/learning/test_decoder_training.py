@@ -32,9 +32,10 @@ def plan_of(**method):
 
 
 def case(number):
-    """One slice; the upper half is class 2 and brighter, the more so the higher the number."""
+    """One slice; the upper half is bright and class 2; a bright pixel below tells the number."""
     image = np.zeros((1, 16, 16, 1), np.float32)
-    image[:, :8] = 1 + number
+    image[:, :8] = 1
+    image[:, 15, number] = 1
     label = np.zeros((16, 16, 1), np.uint8)
     label[:8] = 2
     return Case(
@@ -46,16 +47,20 @@ def case(number):
     )
 
 
-def test_a_site_is_asked_for_its_own_classes_and_the_last_cases_are_validation():
+def numbers_in(pool):
+    return pool.images_NCX[:, 0, 15].argmax(dim=1).tolist()
+
+
+def test_a_site_is_asked_for_its_own_classes_and_validation_cases_are_spread_over_its_cases():
     plan = plan_of(decoder_validation=0.4)
     lesson = lesson_of([case(number) for number in range(5)], plan, "ada")
     assert lesson.asked == (0, 2)
     assert (len(lesson.without_validation), len(lesson.validation)) == (3, 2)
     assert lesson.everything.targets_NKX.shape == (5, 2, 16, 16)
     assert lesson.everything.targets_NKX[:, 1, :8].eq(1).all()
-    # A case's brightness is scaled away; its place is that of its name.
-    last = lesson.everything.images_NCX[3:]
-    assert torch.equal(torch.cat([one.images_NCX for one in lesson.validation]), last)
+    # The middles of two halves of five.
+    assert [numbers_in(one) for one in lesson.validation] == [[1], [3]]
+    assert numbers_in(lesson.without_validation) == [0, 2, 4]
     assert lesson_of([case(0), case(1)], plan, "ben").asked == (0, 1, 2)
 
 
