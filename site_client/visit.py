@@ -215,7 +215,9 @@ class Visit:
         key = self._key(
             "segmenter",
             parent=self._digests(),
-            sections=self._sections("segmenter", "augmentation", "method", "replay"),
+            sections=self._sections(
+                "task", "compute", "segmenter", "augmentation", "method", "replay"
+            ),
             borrowed=[
                 (site, self.borrowed[site].digest)
                 for site in self.plan.sites

@@ -254,3 +254,18 @@ def test_sites_that_label_different_classes_are_scored_on_their_own(tmp_path_fac
     report = run(plan, options(out, out.parent / "mock"))
     scored = {cell.site: [score.name for score in cell.classes] for cell in report.surface}
     assert scored == {"runmc": ["prostate"], "bmc": ["gland", "prostate"]}
+
+
+def test_a_memo_is_not_taken_for_a_study_of_another_task(tmp_path):
+    plan = a_plan(name="finetune").model_copy(update={"sites": ("runmc", "bmc")})
+    whole = plan.model_copy(
+        update={"task": plan.task.model_copy(update={"working_size": (24, 24)})}
+    )
+    in_patches = whole.model_copy(
+        update={"task": whole.task.model_copy(update={"patch_size": (16, 16)})}
+    )
+    mock = tmp_path / "mock"
+    run(whole, options(tmp_path / "one", mock, memo=tmp_path / "memo"))
+    shared = run(in_patches, options(tmp_path / "two", mock, memo=tmp_path / "memo"))
+    alone = run(in_patches, options(tmp_path / "three", mock))
+    assert without_timing(shared) == without_timing(alone)
