@@ -33,8 +33,7 @@ def in_reservoir(earlier: Sequence[EarlierSite], plan: StudyPlan) -> list[Pool]:
     for number, site in enumerate(earlier):
         seed = seeds.derive(plan.seed, "reservoir", site.site_id)
         generator = torch.Generator().manual_seed(seed)
-        kind = kind_of(plan.task)
-        pool = kind.pool(kind.specimens(site.cases, plan, site.site_id), plan, site.site_id)
+        pool = kind_of(plan.task).samples(site.cases, plan, site.site_id)
         for index in torch.randperm(len(pool), generator=generator).tolist():
             offer(slots, (number, index), num_seen, plan.method.samcl_buffer, generator)
             num_seen += 1
