@@ -21,8 +21,9 @@ from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisitMade:
-    """One visit: the site's cases, the parts that left it, and those it began with."""
+    """A visit, counted from 1: the site's cases, what left it, what it began with."""
 
+    number: int
     site_id: str
     plan: StudyPlan
     data: SiteData
@@ -59,6 +60,7 @@ def visits_of(study: Path, data: Path) -> list[VisitMade]:
     ]
     return [
         VisitMade(
+            number=number,
             site_id=report.site_id,
             plan=plan,
             data=load_site(report.site_id, data / report.site_id, plan.task, plan.data),

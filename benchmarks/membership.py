@@ -2,8 +2,9 @@
 
 For every visit of each study given, each case of the site gets one number, by
 
-    segmenter     its mean loss (Yeom et al. 2018)
-    segmenter/    the same, divided by the loss of the segmenter that arrived (Watson et al. 2022)
+    segmenter     its mean loss (Yeom et al. 2018) under what scores the checkpoint at the site
+    entropy       the cross-entropy alone, likewise
+    segmenter/    the loss divided by that under what arrived (Watson et al. 2022)
     denoiser      its error of being restored at four noise levels under the site's prompt
     denoiser/     the same, divided by that of the one that arrived under the earlier prompts' mean
     prompt        the same error, of the denoiser that arrived under the new prompt alone, likewise
@@ -22,18 +23,21 @@ from statistics import fmean
 import torch
 from audited_study import VisitMade, visits_of
 from torch import Tensor
+from torch.nn import functional as F
 
 from wardround.shared.checkpoint import PROMPT
+from wardround.shared.plan import PER_SITE
 from wardround.site_client.data.preprocess import to_samples
 from wardround.site_client.learning.denoiser import join
+from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.pool import labelled
-from wardround.site_client.learning.segmenter import build_segmenter, segmentation_loss
-from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, unpack
+from wardround.site_client.learning.segmenter import segmentation_loss
+from wardround.site_client.learning.weights import PROMPT_TENSOR, unpack
 from wardround.site_client.privacy.estimates import separation
 from wardround.site_client.privacy.membership import case_errors
 
 NOISE_SEED = 2
-ATTACKS = ("segmenter", "segmenter/", "denoiser", "denoiser/", "prompt")
+ATTACKS = ("segmenter", "entropy", "segmenter/", "denoiser", "denoiser/", "prompt")
 
 
 def main() -> None:
@@ -45,27 +49,34 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder a site")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, list[float]] = {attack: [] for attack in ATTACKS}
-    print("study site   members others", *(f"{attack:>11}" for attack in ATTACKS))
+    print(f"{'site':20}{'members':>8}{'others':>8}", *(f"{attack:>11}" for attack in ATTACKS))
     for study in given.studies:
-        for visit in visits_of(study, given.data):
-            areas = attacked(visit)
-            for attack, area in areas.items():
-                found[attack].append(area)
-            cells = [f"{areas[a]:11.3f}" if a in areas else f"{'-':>11}" for a in ATTACKS]
-            counts = f"{len(visit.data.train):7d} {len(visit.data.heldout):6d}"
-            print(f"{study.name} {visit.site_id:6} {counts}", *cells, flush=True)
-    means = [f"{fmean(found[a]):11.3f}" if found[a] else f"{'-':>11}" for a in ATTACKS]
-    print(f"{'mean':28}", *means)
+        visits = visits_of(study, given.data)
+        found = [attacked(visit) for visit in visits]
+        print(f"{visits[0].plan.method.name} ({study})")
+        for visit, areas in zip(visits, found, strict=True):
+            counts = f"{len(visit.data.train):8d}{len(visit.data.heldout):8d}"
+            print(f"  {visit.site_id:18}{counts}", *_cells(areas), flush=True)
+        means = {
+            attack: fmean(areas[attack] for areas in found if attack in areas)
+            for attack in ATTACKS
+            if any(attack in areas for areas in found)
+        }
+        print(f"  {'mean':34}", *_cells(means), flush=True)
+
+
+def _cells(areas: Mapping[str, float]) -> list[str]:
+    return [f"{areas[a]:11.3f}" if a in areas else f"{'-':>11}" for a in ATTACKS]
 
 
 def attacked(visit: VisitMade) -> dict[str, float]:
     """Return the area under the ROC curve of each attack on one visit."""
     samples = [_samples(visit, index) for index in range(_num_cases(visit))]
-    numbers = {"segmenter": _segmenter_losses(visit, visit.parts, samples)}
+    losses = _segmenter_losses(visit, visit.parts, samples)
+    numbers = {"segmenter": [loss for loss, _ in losses], "entropy": [part for _, part in losses]}
     earlier = [name for name in visit.parent if name.startswith(PROMPT)]
-    if earlier:
-        before = _segmenter_losses(visit, visit.parent, samples)
+    if "segmenter" in visit.parent and visit.number > 1 and visit.plan.method.name != PER_SITE:
+        before = [loss for loss, _ in _segmenter_losses(visit, visit.parent, samples)]
         numbers["segmenter/"] = _divided(numbers["segmenter"], before)
     if "denoiser" in visit.parts:
         numbers["denoiser"] = _errors(visit, visit.prompt_PW, samples, parent=False)
@@ -101,14 +112,16 @@ def _samples(visit: VisitMade, index: int) -> Tensor:
 @torch.no_grad()
 def _segmenter_losses(
     visit: VisitMade, parts: Mapping[str, bytes], samples: Sequence[Tensor]
-) -> list[float]:
-    segmenter = build_segmenter(visit.plan.task, visit.plan.segmenter, seed=0)
-    fill_network(segmenter, parts["segmenter"])
+) -> list[tuple[float, float]]:
+    """Return each case's loss and cross-entropy."""
+    segmenter = judge_of(parts, visit.plan, visit.site_id).segmenter
     classes, losses = len(visit.plan.task.classes), []
     for joined in samples:
         maps = (joined[:, -classes:] + 1) / 2
         targets = torch.cat([1 - maps.sum(1, keepdim=True), maps], dim=1)
-        losses.append(float(segmentation_loss(segmenter(joined[:, :-classes]), targets)))
+        logits = segmenter(joined[:, :-classes])
+        entropy = float(F.cross_entropy(logits, targets))
+        losses.append((float(segmentation_loss(logits, targets)), entropy))
     return losses
 
 

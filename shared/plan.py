@@ -143,16 +143,16 @@ class Data(Section):
 
 
 class Augmentation(Section):
-    """What is done to segmenter batches of every method alike; the denoiser sees none of it."""
+    """What is done to segmenter batches of every method alike."""
 
     flip: bool = Field(True, description="left-right flips, half of the samples")
     intensity: bool = Field(
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
     )
     jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.0,
+        0.15,
         description="how far samples are moved, scaled and turned: shares of half a side, of the "
-        "size, and radians",
+        "size, and radians; what is learnt by heart is then less of one case",
     )
 
 
@@ -194,9 +194,8 @@ class Denoiser(Section):
     learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
     jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.0,
-        description="how far its training samples are moved, scaled and turned: shares of half a "
-        "side, of the size, and radians",
+        0.15,
+        description="how far its training samples are moved, scaled and turned, likewise",
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="running average of weights, which is what travels"
