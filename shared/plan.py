@@ -150,7 +150,7 @@ class Augmentation(Section):
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
     )
     jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.15,
+        0.2,
         description="how far samples are moved, scaled and turned: shares of half a side, of the "
         "size, and radians; what is learnt by heart is then less of one case",
     )
@@ -194,7 +194,7 @@ class Denoiser(Section):
     learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
     jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.15,
+        0.2,
         description="how far its training samples are moved, scaled and turned, likewise",
     )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
