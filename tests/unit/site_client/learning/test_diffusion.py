@@ -30,6 +30,7 @@ def a_plan(**denoiser: object) -> plans.StudyPlan:
         "batch_size": 4,
         "timesteps": 100,
         "sampling_steps": 5,
+        "jitter": 0.0,
         **denoiser,
     }
     return plans.parse(

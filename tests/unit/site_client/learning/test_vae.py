@@ -27,6 +27,7 @@ def a_plan(task: dict | None = None, **denoiser: object) -> plans.StudyPlan:
         "first_steps": 4,
         "steps": 4,
         "batch_size": 4,
+        "jitter": 0.0,
         **denoiser,
     }
     return plans.parse(

@@ -53,6 +53,7 @@ def plan(tiny_plan):
             "learning_rate": 3e-3,
             "timesteps": 100,
             "sampling_steps": 10,
+            "jitter": 0.0,
         }
     )
     audit = tiny_plan.audit.model_copy(update={"samples": 24})
