@@ -26,6 +26,7 @@ from wardround.shared.errors import EgressRefused
 
 WINDOW_BYTES = 8
 LEAST_DISTINCT = 5  # bytes of a window; flat stretches are in every file
+FLAT_BYTES = 4  # equal ones in a row: nought beside a weight is in files too, and tells four bytes
 LEAST_HITS = 3
 MAX_WINDOWS = 2**18  # of one encoding of all images together
 TABLE_BITS = 25
@@ -167,7 +168,11 @@ def _windows(encoded: np.ndarray, stride: int) -> np.ndarray:
     views = np.ascontiguousarray(views[:: stride * encoded.itemsize])
     ordered = np.sort(views, axis=1)
     distinct = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    windows: np.ndarray = views[distinct >= LEAST_DISTINCT].view(np.uint64).ravel()
+    is_flat = np.zeros(len(views), bool)
+    for start in range(WINDOW_BYTES - FLAT_BYTES + 1):
+        part = views[:, start : start + FLAT_BYTES]
+        is_flat |= (part == part[:, :1]).all(axis=1)
+    windows: np.ndarray = views[(distinct >= LEAST_DISTINCT) & ~is_flat].view(np.uint64).ravel()
     return windows
 
 

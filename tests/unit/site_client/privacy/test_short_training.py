@@ -43,3 +43,13 @@ def test_a_smooth_layer_leaves_where_it_began_at_nought(plan, began_at_nought: b
         return
     with pytest.raises(EgressRefused, match="looks like an image"):
         check("denoiser", pack(tensors))
+
+
+def test_weights_beside_ones_that_stayed_at_nought_are_no_bytes_of_an_image() -> None:
+    """Kernels over few slices touch padding alone at their ends, which no training moves."""
+    dark = np.where(np.arange(48) % 2, np.float32(-1), NOISE)  # every second column is black
+    search = ImageSearch([(dark + 1) / 2], [dark])
+    share = ((dark.astype(np.float64) + 1) / 2).astype("<f4")
+    search.expect_absent("denoiser", share.tobytes())
+    with pytest.raises(EgressRefused, match="own images"):
+        ImageSearch([NOISE], [NOISE]).expect_absent("denoiser", NOISE.astype("<f4").tobytes())
