@@ -51,12 +51,12 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"{'site':20}{'members':>8}{'others':>8}", *(f"{attack:>11}" for attack in ATTACKS))
     for study in given.studies:
-        visits = visits_of(study, given.data)
-        found = [attacked(visit) for visit in visits]
-        print(f"{visits[0].plan.method.name} ({study})")
-        for visit, areas in zip(visits, found, strict=True):
+        print(study)
+        found: list[dict[str, float]] = []
+        for visit in visits_of(study, given.data):
+            found.append(attacked(visit))
             counts = f"{len(visit.data.train):8d}{len(visit.data.heldout):8d}"
-            print(f"  {visit.site_id:18}{counts}", *_cells(areas), flush=True)
+            print(f"  {visit.site_id:18}{counts}", *_cells(found[-1]), flush=True)
         means = {
             attack: fmean(areas[attack] for areas in found if attack in areas)
             for attack in ATTACKS

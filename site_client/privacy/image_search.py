@@ -2,7 +2,8 @@
 
 *As bytes*: eight bytes in a row of an image, in any encoding an image is likely to have (as stored;
 on the working grid as 8 or 16 bits, as half, brain or single floats; either byte order), are looked
-for at every place of the file. A hit is eight equal bytes, so chance makes none.
+for at every place of the file. A hit is eight equal bytes, none of them half flat, so chance makes
+none.
 
 *As numbers*: an image keeps its look under any scale and offset. Weights are noise from one to the
 next and images are smooth. So the stretches of a tensor (or of its change) that are smooth are
@@ -168,10 +169,9 @@ def _windows(encoded: np.ndarray, stride: int) -> np.ndarray:
     views = np.ascontiguousarray(views[:: stride * encoded.itemsize])
     ordered = np.sort(views, axis=1)
     distinct = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    is_flat = np.zeros(len(views), bool)
-    for start in range(WINDOW_BYTES - FLAT_BYTES + 1):
-        part = views[:, start : start + FLAT_BYTES]
-        is_flat |= (part == part[:, :1]).all(axis=1)
+    same = views[:, 1:] == views[:, :-1]
+    runs = np.lib.stride_tricks.sliding_window_view(same, FLAT_BYTES - 1, axis=1)
+    is_flat = runs.all(axis=2).any(axis=1)
     windows: np.ndarray = views[(distinct >= LEAST_DISTINCT) & ~is_flat].view(np.uint64).ravel()
     return windows
 

@@ -26,7 +26,7 @@ SECRET = bytes(32)
 def plan(tiny_plan) -> plans.StudyPlan:
     content = tiny_plan.model_dump(mode="json")
     content["denoiser"] |= {"mode": "frozen", "steps": 3, "timesteps": 100, "sampling_steps": 5}
-    content["denoiser"]["jitter"] = 0.0
+    content["denoiser"] |= {"jitter": 0.0}
     content["privacy"] |= {"dp": True, "sampling_rate": 1.0, "samples_per_case": 2}
     return plans.parse(content, origin="test")
 
