@@ -171,7 +171,7 @@ def _windows(encoded: np.ndarray, stride: int) -> np.ndarray:
     distinct = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
     same = views[:, 1:] == views[:, :-1]
     runs = np.lib.stride_tricks.sliding_window_view(same, FLAT_BYTES - 1, axis=1)
-    is_flat = runs.all(axis=2).any(axis=1)
+    is_flat = np.any(np.all(runs, axis=2), axis=1)
     windows: np.ndarray = views[(distinct >= LEAST_DISTINCT) & ~is_flat].view(np.uint64).ravel()
     return windows
 
