@@ -1,15 +1,16 @@
 """The relay as a gRPC service: sites dial it, and everything they say is checked by `Relay`.
 
 Who is calling is read from the certificate of the connection, never from a message. What changes
-the study runs on one thread, so the relay needs no locks; bytes of checkpoints move between disk
-and network on other threads, a chunk at a time, so a large upload holds nobody up.
+the study runs on one thread, so the relay needs no locks. Bytes of checkpoints move between disk
+and network on the thread that answers calls, a chunk at a time, a millisecond or two each: whoever
+else calls is heard between two chunks. What takes longer is done on other threads.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ import grpc
 from wardround.server import willingness
 from wardround.server.admission import Context as _Context
 from wardround.server.admission import caller_of
-from wardround.server.intake import Intake
+from wardround.server.incoming import Incoming
 from wardround.server.live_study import LiveStudy
 from wardround.server.refusals import told
 from wardround.server.relay import AwaitedPart
@@ -28,7 +29,7 @@ from wardround.server.store import ArtefactStore
 from wardround.shared import frames
 from wardround.shared.allocator import return_freed_memory
 from wardround.shared.checkpoint import CHUNK_BYTES, Chunk
-from wardround.shared.errors import IdentityError, StaleLease, WardroundError, WireError
+from wardround.shared.errors import IdentityError, StaleLease, WireError
 from wardround.shared.identity import Identity, Role
 from wardround.shared.messages import PartRef
 from wardround.shared.tensor_check import TensorCheck
@@ -59,7 +60,6 @@ class Service(wire_grpc.RelayServiceServicer):
         self._relay, self._presence, self._leases = study.relay, study.presence, study.leases
         self._on_study = study.run
         self._poll_s, self._heartbeat_s = poll_s, heartbeat_s
-        self._intakes: dict[str, Intake] = {}
         self._byte_threads = ThreadPoolExecutor(2, thread_name_prefix="bytes")
 
     def close(self) -> None:
@@ -151,9 +151,6 @@ class Service(wire_grpc.RelayServiceServicer):
             if awaited is None or await self._on_bytes(partial(self._store.is_whole, awaited.part)):
                 return wire.OfferResponse(is_stored=True)
             await self._on_bytes(partial(self._store.keep_partial, awaited.announced))
-            if (sent := self._intakes.get(awaited.part.digest)) is not None:
-                with suppress(WardroundError):  # told to who sends
-                    await sent.settle()
             return wire.OfferResponse(offset=self._store.arrived(awaited.part))
 
     async def Deliver(  # type: ignore[override]  # framed by `frames`
@@ -173,36 +170,14 @@ class Service(wire_grpc.RelayServiceServicer):
             incoming = await self._on_bytes(
                 partial(self._store.receive, awaited.part, header.offset, check=check)
             )
-            intake = Intake(incoming, self._on_bytes)
-            self._intakes[awaited.part.digest] = intake
             try:
-                await self._take_in(request_iterator, intake)
+                await _take_in(request_iterator, incoming)
                 await self._on_bytes(partial(self._store.adopt, incoming))
                 await self._on_study(partial(self._expect_awaited, caller, header, awaited.part))
             finally:
-                if self._intakes.get(awaited.part.digest) is intake:
-                    del self._intakes[awaited.part.digest]
                 incoming.close()
                 return_freed_memory()
             return wire.DeliverResponse()
-
-    async def _take_in(
-        self, chunks: AsyncIterator[wire.DeliverHeader | Chunk], intake: Intake
-    ) -> None:
-        """Take in chunks; what came before an error is kept."""
-        try:
-            async for chunk in chunks:
-                if isinstance(chunk, wire.DeliverHeader) or not 0 < len(chunk) <= CHUNK_BYTES:
-                    raise WireError(
-                        f"an upload holds {_described(chunk)}, expected a chunk of 1 to "
-                        f"{CHUNK_BYTES} bytes. Both sides must run the same release."
-                    )
-                await intake.add(chunk)
-        except BaseException:
-            with suppress(WardroundError):  # of less interest than the first
-                await intake.settle()
-            raise
-        await intake.settle()
 
     async def Commit(self, request: wire.CommitRequest, context: _Context) -> wire.CommitResponse:
         """End a visit."""
@@ -299,6 +274,17 @@ def offer(service: Service, server: grpc.aio.Server) -> None:
     }
     wire_grpc.add_RelayServiceServicer_to_server(service, server)
     server.add_registered_method_handlers(SERVICE_NAME, chunked)  # in the place of the generated
+
+
+async def _take_in(chunks: AsyncIterator[wire.DeliverHeader | Chunk], incoming: Incoming) -> None:
+    """Take in chunks; what came before an error is kept."""
+    async for chunk in chunks:
+        if isinstance(chunk, wire.DeliverHeader) or not 0 < len(chunk) <= CHUNK_BYTES:
+            raise WireError(
+                f"an upload holds {_described(chunk)}, expected a chunk of 1 to "
+                f"{CHUNK_BYTES} bytes. Both sides must run the same release."
+            )
+        incoming.write(chunk)  # takes less time here than asking another thread for it
 
 
 def _described(content: wire.DeliverHeader | Chunk) -> str:
