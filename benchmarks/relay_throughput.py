@@ -140,6 +140,9 @@ class Table:
             for stream in STREAMS:
                 cells = [f"{of(way, stream):.2f}" for of in self._columns()]
                 print("".join(f"{cell:>15}" for cell in (f"{way} {stream}", *cells)))
+        for stream in STREAMS[1:]:
+            ratios = [_hop_s(hop, stream) / _hop_s(hop, STREAMS[0]) for hop in self._hops]
+            print(f"both ways, {stream}: ratio {median(ratios):.2f}")
         first, last = (median(some) for some in (self._held[:6], self._held[-6:]))
         print(
             f"coordinator's memory: {min(self._held):.0f} to {max(self._held):.0f} MiB between "
@@ -160,6 +163,10 @@ class Table:
             yield cost(kind)
         for kind in TAKEN:
             yield ratio(kind)
+
+
+def _hop_s(hop: Hop, stream: str) -> float:
+    return sum(hop[way, stream].wall_s for way in WAYS)
 
 
 TAKEN: tuple[Callable[[Cost], float], ...] = (
