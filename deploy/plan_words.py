@@ -144,7 +144,11 @@ def _dp(plan: StudyPlan) -> list[str]:
         f"The first site of the sequence, {plan.sites[0]}, trains the denoiser itself: nothing "
         f"that leaves it has a guarantee. Let it be one whose cases are public."
     )
-    return [how, budget, first]
+    drawn = (
+        "Segmenters train on pairs drawn under the site's own prompt, not on its cases, but for "
+        "the first site's: so the guarantee covers them too."
+    )
+    return [how, budget, first, *([drawn] if privacy.segmenter == "drawn" else [])]
 
 
 def _audit(plan: StudyPlan) -> str:

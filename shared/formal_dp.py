@@ -2,8 +2,9 @@
 
 Protected is the case, one image with its label: with or without it, the prompt that leaves a site
 is drawn from nearly the same distribution. Only the prompt of a visit that finds a trained denoiser
-is made so. The first visit trains the denoiser itself, without such a guarantee; and a segmenter
-never has one, nor have a labeller, an encoder, a decoder, what a method remembers, and scores.
+is made so. Where the segmenter trains on pairs drawn under that prompt alone, it is a function of
+what is covered, and so are its copy, the labeller, and what a method remembers; else they have no
+guarantee. The first visit trains the denoiser itself and has none; scores never have one.
 """
 
 from collections.abc import Sequence
@@ -38,10 +39,22 @@ def promise_of(plan: StudyPlan) -> str:
     if plan.method.name not in DRAWS_PAIRS:
         return f"{NO} (the method '{plan.method.name}' has no prompt)"
     privacy = plan.privacy
+    covered, others = coverage_of(privacy.segmenter)
     return (
-        f"yes (epsilon {privacy.epsilon:g}, delta {privacy.delta:g}) for the prompt of each visit "
-        f"but the first; no for the first visit, and for segmenter, labeller and scores of any"
+        f"yes (epsilon {privacy.epsilon:g}, delta {privacy.delta:g}) for {covered} of each visit "
+        f"but the first; no for the first visit, and for {others} of any"
     )
+
+
+def coverage_of(segmenter: str) -> tuple[str, str]:
+    """Return in words what a visit's guarantee covers, and what it does not.
+
+    Args:
+        segmenter: What the segmenter trains on, as in `privacy.segmenter` of a plan.
+    """
+    if segmenter == "drawn":
+        return "prompt, segmenter and labeller", "scores"
+    return "the prompt", "segmenter, labeller and scores"
 
 
 def note_of(plan: StudyPlan) -> str:

@@ -26,7 +26,7 @@ class Audit(Section):
     )
     retries: Annotated[int, Field(ge=0, le=8)] = Field(
         1,
-        description="how often the denoiser is then trained anew, with jitter and half the steps",
+        description="how often the denoiser is then trained anew, half the steps and more jitter",
     )
     few_cases: Literal["release", "refuse"] = Field(
         "release", description="what is done at a site with too few cases to tell"

@@ -1,6 +1,6 @@
 """The table `[privacy]` of a plan: differential privacy of the prompts."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,11 @@ class Privacy(Section):
     sampling_rate: Rate = Field(
         0.25, description="how likely each case is to be taken in a step, each by itself"
     )
+    segmenter: Literal["cases", "drawn"] = Field(
+        "cases",
+        description="what the segmenter of a visit whose prompt has the guarantee trains on: the "
+        "site's cases, or pairs drawn under that prompt, so that the guarantee covers it too",
+    )
     samples_per_case: Count = Field(
         4, description="samples (slices, crops) that a case which is taken gives to a step"
     )
@@ -41,6 +46,11 @@ class Privacy(Section):
             raise ValueError(
                 f"privacy.epsilon_budget (= {self.epsilon_budget:g}) is below privacy.epsilon "
                 f"(= {self.epsilon:g}), so that no visit could be made"
+            )
+        if self.segmenter == "drawn" and not self.dp:
+            raise ValueError(
+                "privacy.segmenter (= 'drawn') extends the guarantee of a prompt to the segmenter, "
+                "and no prompt has one: set privacy.dp = true, or leave privacy.segmenter out"
             )
         return self
 

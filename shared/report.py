@@ -66,7 +66,7 @@ class Audit(Part):
 
 
 class FormalDp(Part):
-    """Differential privacy of the prompt that a visit made, for one case more or less."""
+    """Differential privacy of what a visit made, for one case more or less."""
 
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     delta: Annotated[float, Field(gt=0, lt=1)]
@@ -80,7 +80,9 @@ class VisitNumbers(Part):
     num_train: Whole | None = Field(description="training cases; null where suppressed")
     metrics: dict[str, Finite]
     formal_dp: FormalDp | None = Field(
-        None, description="of the visit's prompt; null where it has no such guarantee"
+        None,
+        description="of the visit's prompt, or of all that left but scores, as `privacy` says; "
+        "null where it has no such guarantee",
     )
 
 

@@ -6,8 +6,9 @@ remember cases, score the result, release it through the egress guard, commit. E
 function of its inputs, kept in the memo, so that a visit cut anywhere ends in the same bytes.
 """
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,14 +25,12 @@ from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.decoder_phase import DecoderPhase
 from wardround.site_client.learning.denoiser import new_prompt
-from wardround.site_client.learning.exemplars import EarlierSite
 from wardround.site_client.learning.generator_training import Remembered, regularised
 from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
 from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.methods.method import Arrival, Method, ReplaySource
+from wardround.site_client.learning.methods.method import Arrival
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.relabel import relabelled
 from wardround.site_client.learning.segmenter_training import train_segmenter
 from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import (
@@ -46,6 +45,7 @@ from wardround.site_client.privacy.memorisation import Limits
 from wardround.site_client.private_phase import PrivatePhase
 from wardround.site_client.replay_phase import ReplayPhase
 from wardround.site_client.side_by_side import alongside
+from wardround.site_client.training_pools import TrainingPools
 
 Watch = Callable[[Phase, int, int], None]
 _STATE = "method/"  # before the names of what a method remembers, in the memo
@@ -138,18 +138,32 @@ class Visit:
         """Draw pairs from every earlier site's prompt, in the order of the lineage."""
         if "denoiser" not in self.parent or not self.order.visited:
             return []
-        phase = ReplayPhase(plan=self.plan, parent=self.parent, memo=self.memo)
+        remembered = self._drawn_under(self.parent, self.order.visited, watch)
+        pairs = self.plan.replay.samples_per_site * len(remembered)
+        self.metrics[Metric.REPLAYED_PAIRS] = float(pairs)
+        return remembered
+
+    def _drawn_under(
+        self,
+        parts: Mapping[str, bytes],
+        sites: Sequence[str],
+        watch: Callable[[int, int], None],
+        **more: Any,
+    ) -> list[Remembered]:
+        """Draw pairs under the prompts of `sites` in `parts`; `more` goes into the memo's keys."""
+        phase = ReplayPhase(plan=self.plan, parent=parts, memo=self.memo)
         remembered, saved_seconds = phase.run(
-            self.order.visited,
+            sites,
             key=lambda site_id: self._key(
-                "replay", site=site_id, denoiser_of=self._digests("denoiser", PROMPT + site_id)
+                "replay",
+                site=site_id,
+                denoiser_of=self._digests("denoiser", PROMPT + site_id),
+                **more,
             ),
             stream=lambda site_id: self._stream("replay", site_id),
             watch=watch,
         )
         self.saved_seconds += saved_seconds
-        pairs = self.plan.replay.samples_per_site * len(remembered)
-        self.metrics[Metric.REPLAYED_PAIRS] = float(pairs)
         return remembered
 
     def _train(self, remembered: list[Remembered]) -> dict[str, bytes]:
@@ -159,6 +173,8 @@ class Visit:
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
                 return self._train_segmenter(segmenter, remembered, watch)
+        if self.secret is not None and self.plan.privacy.segmenter == "drawn":
+            return self._train_on_drawn(segmenter, remembered)
         with alongside(lambda watch: self._train_denoiser(remembered, 0, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:
                 parts = self._train_segmenter(segmenter, remembered, watch)
@@ -169,11 +185,28 @@ class Visit:
         self._report_loss(trained)
         return parts | trained.parts
 
+    def _train_on_drawn(
+        self, segmenter: torch.nn.Module, remembered: list[Remembered]
+    ) -> dict[str, bytes]:
+        """Train the own prompt, then the segmenter on pairs drawn under it instead of own cases.
+
+        So the segmenter is a function of what the prompt's guarantee covers, and is covered too.
+        """
+        site = self.order.site_id
+        with self._phase(Phase.DENOISER) as watch:
+            prompted = self._train_denoiser(remembered, 0, watch).parts
+        digest = hashlib.sha256(prompted[PROMPT + site]).hexdigest()
+        with self._phase(Phase.SEGMENTER) as watch:
+            own = self._drawn_under({**self.parent, **prompted}, [site], watch, prompt=digest)[0]
+            trained = self._train_segmenter(segmenter, remembered, watch, (own.pairs, digest))
+        return trained | prompted
+
     def _train_segmenter(
         self,
         segmenter: torch.nn.Module,
         remembered: list[Remembered],
         watch: Callable[[int, int], None],
+        drawn: tuple[Pool, str] | None = None,  # in the own cases' place, and the prompt's digest
     ) -> dict[str, bytes]:
         """Return the parts `segmenter` and, where the method remembers something, `method`."""
         method, plan = find_method(self.plan.method.name), self.plan
@@ -182,7 +215,10 @@ class Visit:
         if method.has_intensity_stack:
             stack = plan.augmentation.model_copy(update={"intensity": True})
             plan = plan.model_copy(update={"augmentation": stack})
-        own, replay = self._pools(method, segmenter, remembered)
+        own_samples = self._pools.samples(self.data) if drawn is None else drawn[0]
+        pools = self._pools.of(method, own_samples, remembered, segmenter)
+        if pools.agreement is not None:
+            self.metrics[Metric.REPLAY_AGREEMENT] = pools.agreement
 
         def trained() -> Result:
             learner = method.begin(
@@ -195,14 +231,14 @@ class Visit:
             )
             outcome = train_segmenter(
                 segmenter,
-                own=own,
-                replay=replay,
+                own=pools.own,
+                replay=pools.replay,
                 learner=learner,
                 plan=plan,
                 generator=self._stream("segmenter"),
                 watch=watch,
             )
-            state = learner.leave(own, replay, self._stream("method"))
+            state = learner.leave(pools.own, pools.replay, self._stream("method"))
             numbers = {"loss": outcome.loss}
             if outcome.cosine_first is not None and outcome.cosine_last is not None:
                 numbers |= {
@@ -223,6 +259,7 @@ class Visit:
                 for site in self.plan.sites
                 if site in self.borrowed
             ],
+            **({} if drawn is None else {"drawn_under": drawn[1]}),
         )
         result = self._recall(key, trained)
         self.metrics[Metric.SEGMENTER_LOSS] = result.numbers["loss"]
@@ -237,45 +274,9 @@ class Visit:
         weights = {n: t for n, t in result.tensors.items() if not n.startswith(_STATE)}
         return {"segmenter": pack(weights)} | ({"method": pack(state)} if state else {})
 
-    def _pools(
-        self, method: Method, segmenter: torch.nn.Module, remembered: list[Remembered]
-    ) -> tuple[list[Pool], list[Pool]]:
-        """Return the pools that count as the visited site's, and one pool per earlier site."""
-        own = self._samples(self.data)
-        if method.replay is ReplaySource.POOLED:
-            others = [self.borrowed[site] for site in self.plan.sites if site in self.borrowed]
-            return [own, *map(self._samples, others)], []
-        if method.replay is ReplaySource.EXEMPLARS:
-            earlier = [
-                EarlierSite(
-                    site_id=site,
-                    cases=self.borrowed[site].train,
-                    segmenter=self._labeller(site) if method.keeps_segmenters else None,
-                )
-                for site in self.order.visited
-            ]
-            return [own], method.keep(earlier, self.plan)
-        if not remembered:
-            return [own], []
-        drawn = [site.pairs for site in remembered]
-        if not kind_of(self.plan.task).can_label:
-            return [own], drawn
-        replay, agreement = relabelled(drawn, self._labellers(segmenter), self.plan)
-        self.metrics[Metric.REPLAY_AGREEMENT] = agreement
-        return [own], replay
-
-    def _samples(self, data: SiteData) -> Pool:
-        return kind_of(self.plan.task).samples(data.train, self.plan, data.site_id)
-
-    def _labellers(self, segmenter: torch.nn.Module) -> Iterator[torch.nn.Module]:
-        """Yield who labels each earlier site's pairs."""
-        for site_id in self.order.visited:
-            yield self._labeller(site_id) if self.plan.replay.labels == "site" else segmenter
-
-    def _labeller(self, site_id: str) -> torch.nn.Module:
-        """Return the segmenter as it left an earlier site."""
-        labeller = kind_of(self.plan.task).build(self.plan, 0)
-        return fill_network(labeller, self.parent[LABELLER + site_id])
+    @property
+    def _pools(self) -> TrainingPools:
+        return TrainingPools(self.plan, self.order.visited, self.parent, self.borrowed)
 
     def _inspected(
         self, parts: dict[str, bytes], remembered: list[Remembered]
@@ -327,7 +328,7 @@ class Visit:
             student, prompt_PW, loss = kind.train(
                 denoiser,
                 start,
-                own=self._samples(self.data),
+                own=self._pools.samples(self.data),
                 earlier=remembered,
                 plan=plan,
                 generator=self._stream("denoiser", *again),

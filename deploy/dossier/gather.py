@@ -19,6 +19,7 @@ from wardround.deploy.dossier.model import (
     TrailHead,
     Verdict,
 )
+from wardround.shared.formal_dp import coverage_of
 from wardround.shared.trail_lines import Line, LineKind, Reading
 
 _PART = "part "
@@ -174,14 +175,13 @@ def _totals(left: Sequence[Left]) -> Totals:
 
 def _charge(line: Line) -> Charge:
     names = set(Charge.model_fields) - {"line", "at"}
-    return Charge(line=line.seq, at=line.at, **{name: line.facts[name] for name in names})
+    told = {name: line.facts[name] for name in names if name in line.facts}
+    return Charge(line=line.seq, at=line.at, **told)
 
 
 def _formal_dp(charges: Sequence[Charge]) -> str:
     if not charges:
         return "no"
     last = charges[-1]
-    return (
-        f"yes (epsilon {last.epsilon:.4g}, delta {last.delta:g}) for the prompt; no for segmenter, "
-        f"labeller and scores"
-    )
+    covered, others = coverage_of(last.segmenter)
+    return f"yes (epsilon {last.epsilon:.4g}, delta {last.delta:g}) for {covered}; no for {others}"

@@ -71,6 +71,9 @@ class Charge(_Told):
     sampling_rate: float
     steps: Whole
     prompt: str = Field(description="digest of the prompt's file")
+    segmenter: str = Field(
+        "cases", description="what the segmenter trained on; 'drawn': the guarantee covers it too"
+    )
 
 
 class Approval(_Told):

@@ -27,7 +27,8 @@ from wardround.site_client.learning.pool import Pool, draw
 
 # B batch, C channels, X spatial axes, P prompt tokens, W prompt width
 
-RETRY_JITTER = 0.15  # told training cases with an AUC of 0.65 where none had 0.86 (docs/privacy.md)
+RETRY_JITTER = 0.15  # more at each attempt; none: AUC of 0.86, this much 0.65 (docs/privacy.md)
+MOST_JITTER = 0.5  # that a plan may ask for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,8 @@ def train_generator(
 def regularised(plan: StudyPlan, attempt: int) -> StudyPlan:
     """Return the plan by which less of each case is learnt by heart than at the attempt before.
 
-    Attempt 0 is the plan's own. Every further one has half the steps, never below one, and jitter.
+    Attempt 0 is the plan's own. Every further one has half the steps of the one before, never below
+    one, and `RETRY_JITTER` more jitter, never above `MOST_JITTER`.
     """
     if attempt == 0:
         return plan
@@ -136,7 +138,7 @@ def regularised(plan: StudyPlan, attempt: int) -> StudyPlan:
     stronger = {
         "first_steps": max(1, config.first_steps >> attempt),
         "steps": max(1, config.steps >> attempt),
-        "jitter": max(config.jitter, RETRY_JITTER),
+        "jitter": min(config.jitter + attempt * RETRY_JITTER, MOST_JITTER),
     }
     return plan.model_copy(update={"denoiser": config.model_copy(update=stronger)})
 

@@ -105,6 +105,7 @@ class Ledger:
                 "noise_multiplier": spending.noise_multiplier,
                 "sampling_rate": spending.sampling_rate,
                 "steps": spending.steps,
+                "segmenter": plan.privacy.segmenter,
                 "epsilon": guarantee.epsilon,
                 "delta": guarantee.delta,
                 "total_epsilon": total,

@@ -19,6 +19,9 @@ from wardround.shared.messages import Metric
 from wardround.shared.report import Report
 from wardround.shared.trail import AUDIT, Trail
 from wardround.shared.trail_lines import LineKind
+from wardround.site_client.data.cases import SiteData
+from wardround.site_client.learning.pool import Pool
+from wardround.site_client.training_pools import TrainingPools
 
 SITES = ("runmc", "bmc", "hk")
 
@@ -138,3 +141,35 @@ def test_a_visit_past_the_budget_is_refused_before_anything_is_trained(plan, fin
     refused = lines_of(cut, "bmc", LineKind.REFUSED)
     assert refused == [{"visit": 2, "what": "visit order", "why": "BudgetSpent"}]
     assert len(lines_of(cut, "bmc", LineKind.SPENT)) == 1
+
+
+def test_a_segmenter_that_is_covered_sees_no_case(plan, finished, tmp_path, monkeypatch):
+    """It trains on pairs of the own prompt alone, so it tells no more than that does."""
+    asked = []
+    samples = TrainingPools.samples
+
+    def asking(pools: TrainingPools, data: SiteData) -> Pool:
+        asked.append(data.site_id)
+        return samples(pools, data)
+
+    monkeypatch.setattr(TrainingPools, "samples", asking)
+    changed = plan.model_dump(mode="json")
+    changed["privacy"]["segmenter"] = "drawn"
+    covering = plans.parse(changed, origin="test")
+    report = run(covering, tmp_path / "study", finished[1])
+    assert set(asked) == {"runmc"}
+    assert report.privacy.formal_dp.startswith(
+        "yes (epsilon 3, delta 1e-05) for prompt, segmenter and labeller of each visit but"
+    )
+    state = state_of(tmp_path / "study")
+    for visit in (1, 2, 3):
+        parts = parts_of(state, visit)
+        assert parts["segmenter"] == parts[f"labeller.{SITES[visit - 1]}"]
+    assert len({parts_of(state, visit)["segmenter"] for visit in range(4)}) == 4
+    # Cut and made again: the noise is the site's secret, the pairs follow from the prompt.
+    shutil.rmtree(tmp_path / "study" / "sites" / "hk" / "memo", ignore_errors=True)
+    lines = (tmp_path / "study" / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / "study" / JOURNAL).write_bytes(b"".join(lines[:-6]))
+    shutil.rmtree(tmp_path / "study" / "audit")
+    again = run(covering, tmp_path / "study", finished[1], resume=True)
+    assert again.checkpoints == report.checkpoints

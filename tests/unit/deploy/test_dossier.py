@@ -89,6 +89,16 @@ def test_formal_dp_is_that_of_the_prompt_that_left(work):
     assert [(one.total_epsilon, one.budget) for one in visit.charges] == [(5.9, 8.0)]
 
 
+def test_formal_dp_covers_a_segmenter_that_saw_no_case(work):
+    trail = Trail(work / "audit", holder="wardround://site/ada")
+    charge = {"noise_multiplier": 5.9, "sampling_rate": 0.25, "steps": 400, "budget": 8.0}
+    charge |= {"epsilon": 3.9996, "delta": 1e-5, "total_epsilon": 5.9, "prompt": "4" * 64}
+    facts = {"visit": 2, "study": "tiny", "release": "r", "segmenter": "drawn", **charge}
+    trail.append(LineKind.SPENT, facts)
+    promise = "yes (epsilon 4, delta 1e-05) for prompt, segmenter and labeller; no for scores"
+    assert gathered(work)[1].formal_dp == promise
+
+
 def test_lines_of_kinds_not_known_here_are_verdicts(work):
     class Later(str):
         value = "audited"

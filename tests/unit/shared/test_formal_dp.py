@@ -37,6 +37,12 @@ def test_the_prompt_of_every_visit_but_the_first_has_the_guarantee(parse):
     assert "No formal privacy guarantee" not in note_of(plan)
 
 
+def test_a_segmenter_that_sees_drawn_pairs_alone_is_covered_too(parse):
+    promise = promise_of(parse(segmenter="drawn"))
+    assert "for prompt, segmenter and labeller of each visit but the first" in promise
+    assert promise.endswith("no for the first visit, and for scores of any")
+
+
 def test_a_method_without_prompts_has_none(parse):
     plan = parse(method="finetune")
     assert guarantee_of(plan, ("ada",)) is None
@@ -50,6 +56,7 @@ def test_a_method_without_prompts_has_none(parse):
         ({"epsilon": 9.0}, "frozen", "is below privacy"),
         ({"epsilon": 1e-9, "delta": 1e-12}, "frozen", "no noise"),
         ({"delta": 0.5}, "frozen", "delta"),
+        ({"dp": False, "segmenter": "drawn"}, "frozen", r"set privacy\.dp = true"),
         ({"sampling_rate": 0.0}, "frozen", "sampling_rate"),
     ],
 )
