@@ -188,16 +188,14 @@ class Visit:
     def _train_on_drawn(
         self, segmenter: torch.nn.Module, remembered: list[Remembered]
     ) -> dict[str, bytes]:
-        """Train the own prompt, then the segmenter on pairs drawn under it instead of own cases.
-
-        So the segmenter is a function of what the prompt's guarantee covers, and is covered too.
-        """
+        """Train the own prompt, then the segmenter on its pairs: a function of what is covered."""
         site = self.order.site_id
         with self._phase(Phase.DENOISER) as watch:
             prompted = self._train_denoiser(remembered, 0, watch).parts
         digest = hashlib.sha256(prompted[PROMPT + site]).hexdigest()
         with self._phase(Phase.SEGMENTER) as watch:
-            own = self._drawn_under({**self.parent, **prompted}, [site], watch, prompt=digest)[0]
+            parts, still = {**self.parent, **prompted}, lambda _done, _all: None
+            own = self._drawn_under(parts, [site], still, prompt=digest)[0]
             trained = self._train_segmenter(segmenter, remembered, watch, (own.pairs, digest))
         return trained | prompted
 

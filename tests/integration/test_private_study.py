@@ -155,6 +155,7 @@ def test_a_segmenter_that_is_covered_sees_no_case(plan, finished, tmp_path, monk
     monkeypatch.setattr(TrainingPools, "samples", asking)
     changed = plan.model_dump(mode="json")
     changed["privacy"]["segmenter"] = "drawn"
+    changed["replay"]["samples_per_site"] = 3  # unlike the steps, of which progress tells
     covering = plans.parse(changed, origin="test")
     report = run(covering, tmp_path / "study", finished[1])
     assert set(asked) == {"runmc"}
