@@ -150,7 +150,7 @@ class Augmentation(Section):
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
     )
     jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.2,
+        0.25,
         description="how far samples are moved, scaled and turned: shares of half a side, of the "
         "size, and radians; what is learnt by heart is then less of one case",
     )
