@@ -46,8 +46,11 @@ def _study(plan: StudyPlan) -> list[str]:
 
 
 def _training(plan: StudyPlan, manifest: Manifest) -> list[str]:
+    own = "this site's own training cases"
+    if plan.privacy.segmenter == "drawn":
+        own += " if it is the first, else images generated under its own prompt alone,"
     facts = [
-        f"A segmenter, {plan.segmenter.steps} steps on this site's own training cases"
+        f"A segmenter, {plan.segmenter.steps} steps on {own}"
         + (" and on images generated for earlier sites." if manifest.prompt else "."),
     ]
     if manifest.decoder:

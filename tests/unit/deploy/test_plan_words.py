@@ -1,4 +1,5 @@
 from wardround.deploy import plan_words
+from wardround.shared import plan as plans
 
 
 def _one_line(text):
@@ -36,3 +37,13 @@ def test_a_method_that_grows_decoders_tells_what_of_them_leaves(tiny_plan):
     assert "a decoder of this site's own, and narrower ones, at most 6 steps" in text
     assert ", decoder (at most) " in text
     assert "what this site's images are like: mean and variance" in text
+
+
+def test_a_plan_whose_segmenters_see_no_case_says_so(tiny_plan):
+    content = tiny_plan.model_dump(mode="json")
+    content["denoiser"]["mode"] = "frozen"
+    content["privacy"] |= {"dp": True, "segmenter": "drawn"}
+    told = _one_line(plan_words.write(plans.parse(content, origin="test")))
+    assert "if it is the first, else images generated under its own prompt alone" in told
+    assert "for prompt, segmenter and labeller of each visit but the first" in told
+    assert "so the guarantee covers them too" in told
