@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import prod
 
 from wardround.shared.checkpoint import ITEM_BYTES, Manifest
-from wardround.shared.formal_dp import guarantee_of, promise_of
+from wardround.shared.formal_dp import covers_segmenter, guarantee_of, promise_of
 from wardround.shared.messages import TensorSpec
 from wardround.shared.plan import StudyPlan
 
@@ -47,7 +47,7 @@ def _study(plan: StudyPlan) -> list[str]:
 
 def _training(plan: StudyPlan, manifest: Manifest) -> list[str]:
     own = "this site's own training cases"
-    if plan.privacy.segmenter == "drawn":
+    if covers_segmenter(plan, plan.sites):
         own += " if it is the first, else images generated under its own prompt alone,"
     facts = [
         f"A segmenter, {plan.segmenter.steps} steps on {own}"
@@ -151,7 +151,7 @@ def _dp(plan: StudyPlan) -> list[str]:
         "Segmenters train on pairs drawn under the site's own prompt, not on its cases, but for "
         "the first site's: so the guarantee covers them too."
     )
-    return [how, budget, first, *([drawn] if privacy.segmenter == "drawn" else [])]
+    return [how, budget, first, *([drawn] if covers_segmenter(plan, plan.sites) else [])]
 
 
 def _audit(plan: StudyPlan) -> str:

@@ -32,6 +32,11 @@ def guarantee_of(plan: StudyPlan, visited: Sequence[str]) -> Guarantee | None:
     return Guarantee(epsilon=float(f"{epsilon:.{_DIGITS}g}"), delta=delta)
 
 
+def covers_segmenter(plan: StudyPlan, visited: Sequence[str]) -> bool:
+    """Return whether a visit's guarantee holds for its segmenter, which then sees no case."""
+    return plan.privacy.segmenter == "drawn" and guarantee_of(plan, visited) is not None
+
+
 def promise_of(plan: StudyPlan) -> str:
     """Return "no", or "yes" with epsilon, delta and what they hold for."""
     if not plan.privacy.dp:

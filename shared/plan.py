@@ -28,6 +28,7 @@ from wardround.shared.plan_section import Count, Rate, Section, SiteId
 from wardround.shared.plan_simulation import Simulation
 
 PER_SITE = "per-site"  # the method whose sites are each judged by a model of their own
+MOST_JITTER = 0.5  # samples moved farther show less of what they are of
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_ -]{1,32}$")]
 LabelValue = Annotated[int, Field(ge=1, le=255)]
 
@@ -149,7 +150,7 @@ class Augmentation(Section):
     intensity: bool = Field(
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
     )
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+    jitter: Annotated[float, Field(ge=0, le=MOST_JITTER)] = Field(
         0.25,
         description="how far samples are moved, scaled and turned: shares of half a side, of the "
         "size, and radians; what is learnt by heart is then less of one case",
@@ -193,7 +194,7 @@ class Denoiser(Section):
     batch_size: Annotated[int, Field(ge=2)] = 8
     learning_rate: Rate = 1e-3
     prompt_learning_rate: Rate = 5e-3
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+    jitter: Annotated[float, Field(ge=0, le=MOST_JITTER)] = Field(
         0.2,
         description="how far its training samples are moved, scaled and turned, likewise",
     )

@@ -18,6 +18,7 @@ import torch
 
 from wardround.shared import seeds
 from wardround.shared.checkpoint import ENCODER, LABELLER, PROMPT
+from wardround.shared.formal_dp import covers_segmenter
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
 from wardround.shared.plan_method import GROWS_DECODERS
@@ -173,7 +174,7 @@ class Visit:
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
                 return self._train_segmenter(segmenter, remembered, watch)
-        if self.secret is not None and self.plan.privacy.segmenter == "drawn":
+        if covers_segmenter(self.plan, self.order.visited):
             return self._train_on_drawn(segmenter, remembered)
         with alongside(lambda watch: self._train_denoiser(remembered, 0, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.shared.errors import TrainingError
-from wardround.shared.plan import StudyPlan
+from wardround.shared.plan import MOST_JITTER, StudyPlan
 from wardround.site_client.data.jitter import jitter
 from wardround.site_client.learning.averaging import RunningAverage
 from wardround.site_client.learning.denoiser import join
@@ -28,7 +28,6 @@ from wardround.site_client.learning.pool import Pool, draw
 # B batch, C channels, X spatial axes, P prompt tokens, W prompt width
 
 RETRY_JITTER = 0.15  # more at each attempt; none: AUC of 0.86, this much 0.65 (docs/privacy.md)
-MOST_JITTER = 0.5  # that a plan may ask for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

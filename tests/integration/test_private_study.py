@@ -77,6 +77,15 @@ def lines_of(out: Path, site: str, kind: LineKind) -> list[dict]:
     return [dict(line.facts) for line in trail.lines() if line.kind == kind]
 
 
+def cut_last_visit(out: Path) -> None:
+    """Leave a finished study as if it had been killed before its last visit, memos gone."""
+    lines = (out / JOURNAL).read_bytes().splitlines(keepends=True)
+    (out / JOURNAL).write_bytes(b"".join(lines[:-6]))  # the last visit, its scores, completion
+    shutil.rmtree(out / "audit")
+    for site in SITES:
+        shutil.rmtree(out / "sites" / site / "memo", ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
 def finished(plan, tmp_path_factory) -> tuple[Path, Path, Report]:
     root = tmp_path_factory.mktemp("private")
@@ -116,11 +125,7 @@ def test_a_study_cut_and_resumed_ends_in_the_same_bytes_and_counts_once(plan, fi
     out, mock, report = finished
     cut = tmp_path / "cut"
     shutil.copytree(out, cut)
-    lines = (cut / JOURNAL).read_bytes().splitlines(keepends=True)
-    (cut / JOURNAL).write_bytes(b"".join(lines[:-6]))  # the last visit, its scores, completion
-    shutil.rmtree(cut / "audit")
-    for site in SITES:
-        shutil.rmtree(cut / "sites" / site / "memo", ignore_errors=True)
+    cut_last_visit(cut)
     again = run(plan, cut, mock, resume=True)
     assert again.checkpoints == report.checkpoints
     assert len(lines_of(cut, "hk", LineKind.SPENT)) == 1
@@ -167,10 +172,6 @@ def test_a_segmenter_that_is_covered_sees_no_case(plan, finished, tmp_path, monk
         parts = parts_of(state, visit)
         assert parts["segmenter"] == parts[f"labeller.{SITES[visit - 1]}"]
     assert len({parts_of(state, visit)["segmenter"] for visit in range(4)}) == 4
-    # Cut and made again: the noise is the site's secret, the pairs follow from the prompt.
-    shutil.rmtree(tmp_path / "study" / "sites" / "hk" / "memo", ignore_errors=True)
-    lines = (tmp_path / "study" / JOURNAL).read_bytes().splitlines(keepends=True)
-    (tmp_path / "study" / JOURNAL).write_bytes(b"".join(lines[:-6]))
-    shutil.rmtree(tmp_path / "study" / "audit")
+    cut_last_visit(tmp_path / "study")  # the noise is the site's secret, the pairs follow from it
     again = run(covering, tmp_path / "study", finished[1], resume=True)
     assert again.checkpoints == report.checkpoints

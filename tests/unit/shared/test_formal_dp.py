@@ -2,7 +2,7 @@ import pytest
 
 from wardround.shared import plan as plans
 from wardround.shared.errors import PlanError
-from wardround.shared.formal_dp import guarantee_of, note_of, promise_of
+from wardround.shared.formal_dp import covers_segmenter, guarantee_of, note_of, promise_of
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def test_a_segmenter_that_sees_drawn_pairs_alone_is_covered_too(parse):
     promise = promise_of(parse(segmenter="drawn"))
     assert "for prompt, segmenter and labeller of each visit but the first" in promise
     assert promise.endswith("no for the first visit, and for scores of any")
+
+
+def test_only_where_there_is_a_guarantee_is_a_segmenter_covered(parse):
+    assert covers_segmenter(parse(segmenter="drawn"), ("ada",))
+    assert not covers_segmenter(parse(segmenter="drawn"), ())  # trains the denoiser itself
+    assert not covers_segmenter(parse(method="finetune", segmenter="drawn"), ("ada",))
+    assert not covers_segmenter(parse(), ("ada",))
 
 
 def test_a_method_without_prompts_has_none(parse):

@@ -15,7 +15,7 @@ from wardround.site_client.learning.denoiser import (
     separate,
 )
 from wardround.site_client.learning.diffusion import draw_pairs, new_schedule, train_denoiser
-from wardround.site_client.learning.generator_training import Remembered
+from wardround.site_client.learning.generator_training import Remembered, regularised
 from wardround.site_client.learning.pool import Pool, labelled
 
 
@@ -216,3 +216,11 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_setting() -> None:
             generator=stream(),
             watch=silent,
         )
+
+
+def test_each_further_attempt_trains_less_and_moves_samples_more():
+    plan = a_plan(first_steps=5, steps=3, jitter=0.25)
+    assert regularised(plan, 0) is plan
+    tried = [regularised(plan, attempt).denoiser for attempt in (1, 2, 3)]
+    assert [(one.first_steps, one.steps) for one in tried] == [(2, 1), (1, 1), (1, 1)]
+    assert [one.jitter for one in tried] == pytest.approx([0.4, 0.5, 0.5])  # the most there is
