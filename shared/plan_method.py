@@ -58,7 +58,17 @@ class Method(Section):
     orientational: Weight = Field(
         1.0, description="weight of the alignment incoming -> earlier sites"
     )
-    arbitrary: Weight = Field(1.0, description="weight of the alignment between random groups")
+    arbitrary: Weight = Field(1.0, description="weight of the alignment between groups of sites")
+    groups: Literal["opposite", "random"] = Field(
+        "opposite",
+        description="smd: the groups of that alignment: opposite: the earlier sites, and the "
+        "incoming one that judges their step; random: random groups of the sites",
+    )
+    outer_step: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.85,
+        description="smd: share of the way from the weights that arrived to those trained that "
+        "is gone at the end of a later visit",
+    )
     shift: Literal["none", "stack", "amplitude"] | None = Field(
         None,
         description="smd, sga: other look of the samples that the alignment between random groups "

@@ -32,7 +32,7 @@ from wardround.site_client.learning.judging import judge_of
 from wardround.site_client.learning.methods import find_method
 from wardround.site_client.learning.methods.method import Arrival
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.segmenter_training import train_segmenter
+from wardround.site_client.learning.segmenter_training import step_samples, train_segmenter
 from wardround.site_client.learning.task_kinds import kind_of
 from wardround.site_client.learning.weights import (
     PROMPT_TENSOR,
@@ -226,6 +226,7 @@ class Visit:
                     state=unpack(self.parent["method"]) if "method" in self.parent else {},
                     is_first=not self.order.visited,
                     plan=plan,
+                    draw=partial(step_samples, pools.own, pools.replay, plan),
                 )
             )
             outcome = train_segmenter(

@@ -103,6 +103,9 @@ class Batch:
         )
 
 
+Samples = tuple[Batch, Batch | None]  # of a step: the visited site's, and what is replayed
+
+
 def concatenate(batches: Sequence[Batch]) -> Batch:
     """Return one batch with the samples of all, without logits."""
     return Batch(

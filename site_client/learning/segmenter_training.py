@@ -12,7 +12,7 @@ from wardround.site_client.data.augment import augment
 from wardround.site_client.learning.alignment import clipped
 from wardround.site_client.learning.averaging import RunningAverage
 from wardround.site_client.learning.methods.method import Learner
-from wardround.site_client.learning.pool import Batch, Pool, draw
+from wardround.site_client.learning.pool import Batch, Pool, Samples, draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def train_segmenter(
     segmenter.train()
     losses, cosines = [], []
     for step in range(config.steps):
-        incoming, replayed = _batches(own, replay, plan, generator)
+        incoming, replayed = step_samples(own, replay, plan, generator)
         gradient = learner.gradient(incoming, replayed, generator)
         if not torch.isfinite(torch.tensor(gradient.loss)):
             raise TrainingError(
@@ -94,9 +94,10 @@ def train_segmenter(
     )
 
 
-def _batches(
+def step_samples(
     own: Sequence[Pool], replay: Sequence[Pool], plan: StudyPlan, generator: torch.Generator
-) -> tuple[Batch, Batch | None]:
+) -> Samples:
+    """Draw and augment a step's samples: half of them replayed, where anything is."""
     size = plan.segmenter.batch_size
     if not replay:
         return _augmented(draw(own, size, plan.task.sample_size, generator), plan, generator), None

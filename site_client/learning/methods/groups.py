@@ -26,6 +26,11 @@ def split_sites(
     return samples.select(chosen_B), samples.select(~chosen_B)
 
 
+def other_sites(samples: Batch, group: Batch) -> Batch:
+    """Return the samples of the sites that `group` has none of."""
+    return samples.select(~torch.isin(samples.group_B, group.group_B))
+
+
 def _random_half(items: Tensor, generator: torch.Generator) -> Tensor:
     """Return a mask with half of the items, rounded down, at least one."""
     mask = torch.zeros(len(items), dtype=torch.bool)

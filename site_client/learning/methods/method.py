@@ -19,7 +19,7 @@ from wardround.shared.plan import StudyPlan
 from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning.exemplars import Keep, drawn
 from wardround.site_client.learning.generators import DIFFUSION, PairGenerator
-from wardround.site_client.learning.pool import Batch, Pool
+from wardround.site_client.learning.pool import Batch, Pool, Samples
 
 State = Mapping[str, Tensor]
 
@@ -45,6 +45,10 @@ class Gradient:
 GradientRule = Callable[[nn.Module, Batch, Batch | None, MethodConfig, torch.Generator], Gradient]
 
 
+def _nobody_draws(_generator: torch.Generator) -> Samples:
+    raise TypeError("this method draws samples itself, and was begun without pools to draw from")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """What a method is given when the model arrives at a site.
@@ -54,12 +58,14 @@ class Arrival:
         state: The part `method` of what arrived; empty where the method remembers nothing.
         is_first: Whether no site was visited before.
         plan: The study plan.
+        draw: Draws a step's samples, for methods that need more of them than they are given.
     """
 
     segmenter: nn.Module
     state: State
     is_first: bool
     plan: StudyPlan
+    draw: Callable[[torch.Generator], Samples] = _nobody_draws
 
 
 class Learner(Protocol):
@@ -74,7 +80,9 @@ class Learner(Protocol):
     def leave(
         self, own: Sequence[Pool], replay: Sequence[Pool], generator: torch.Generator
     ) -> State:
-        """Return what travels on, named and shaped as `Method.blank` says.
+        """End the visit: return what travels on, named and shaped as `Method.blank` says.
+
+        The segmenter may be changed a last time.
 
         Args:
             own: Pools that the visit trained on as its own.

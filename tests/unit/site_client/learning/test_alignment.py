@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from wardround.shared import plan as plans
 from wardround.shared.plan_method import Method as MethodConfig
 from wardround.site_client.learning import alignment
 from wardround.site_client.learning.alignment import (
@@ -18,8 +19,9 @@ from wardround.site_client.learning.alignment import (
     look_ahead,
 )
 from wardround.site_client.learning.methods.diffusion_replay import replay_gradient
-from wardround.site_client.learning.methods.groups import split_sites
-from wardround.site_client.learning.methods.smd import aligned_gradient
+from wardround.site_client.learning.methods.groups import other_sites, split_sites
+from wardround.site_client.learning.methods.method import Arrival, Gradient, Learner
+from wardround.site_client.learning.methods.smd import SMD, aligned_gradient
 from wardround.site_client.learning.pool import Batch, concatenate
 
 NO_CLIP = 1e9
@@ -39,6 +41,18 @@ def batch(seed: int, *, size: int = 4, group: int = 0) -> Batch:
     targets = torch.nn.functional.one_hot(labels, 2).movedim(-1, 1).double()
     group_B = torch.full((size,), group, dtype=torch.long)
     return Batch(images_BCX=images, targets_BKX=targets, group_B=group_B)
+
+
+def aligned(
+    segmenter: nn.Module,
+    incoming: Batch,
+    replay: Batch | None,
+    config: MethodConfig,
+    generator: torch.Generator,
+) -> Gradient:
+    """Return smd's gradient where the samples that a step is made from judge it, too."""
+    step = incoming, replay
+    return aligned_gradient(segmenter, step, step, config, generator)
 
 
 def same(first: alignment.Gradients, second: alignment.Gradients) -> bool:
@@ -65,7 +79,7 @@ def test_alpha_zero_makes_smd_weighted_replay_to_the_last_bit(segmenter: nn.Modu
     config = MethodConfig(name="smd", alpha=0.0, orientational=0.5, arbitrary=0.0)
     generator = torch.Generator().manual_seed(0)
 
-    got = aligned_gradient(segmenter, incoming, replay, config, generator)
+    got = aligned(segmenter, incoming, replay, config, generator)
     g_incoming, g_replay = (gradient_of(segmenter, b)[1] for b in (incoming, replay))
 
     assert same(got.tensors, add(g_incoming, g_replay, g_replay, weights=(1.0, 1.0, 0.5)))
@@ -80,7 +94,7 @@ def test_smd_judges_random_groups_without_shift_unless_told(segmenter: nn.Module
 
     def gradient(**config: object) -> alignment.Gradients:
         method = MethodConfig(name="smd", orientational=0.0, **config)
-        return aligned_gradient(
+        return aligned(
             segmenter, incoming, replay, method, torch.Generator().manual_seed(0)
         ).tensors
 
@@ -89,25 +103,12 @@ def test_smd_judges_random_groups_without_shift_unless_told(segmenter: nn.Module
     assert all(distance(a, b) > 1e-3 for a, b in itertools.pairwise(kinds))
 
 
-def test_alpha_zero_and_arbitrary_groups_add_the_loss_of_the_outer_group(
-    segmenter: nn.Module,
-) -> None:
-    incoming, replay = batch(1), batch(2, group=1)
-    config = MethodConfig(name="smd", alpha=0.0, orientational=0.0, arbitrary=1.0)
-    got = aligned_gradient(
-        segmenter, incoming, replay, config, torch.Generator().manual_seed(3)
-    ).tensors
-    terms = [gradient_of(segmenter, b)[1] for b in (incoming, replay)]
-
-    assert any(same(got, add(*terms, outer, weights=(1.0, 1.0, 1.0))) for outer in terms)
-
-
 def test_without_either_alignment_smd_is_diffusion_replay(segmenter: nn.Module) -> None:
     config = MethodConfig(name="smd", alpha=0.1, orientational=0.0, arbitrary=0.0)
     generator = torch.Generator().manual_seed(0)
     args = (segmenter, batch(1), batch(2, group=1), config, generator)
 
-    assert same(aligned_gradient(*args).tensors, replay_gradient(*args).tensors)
+    assert same(aligned(*args).tensors, replay_gradient(*args).tensors)
 
 
 def test_the_look_ahead_loss_agrees_with_the_inner_product_to_first_order(
@@ -196,7 +197,7 @@ def test_explicit_smd_without_a_weight_on_the_product_is_weighted_replay(
 ) -> None:
     config = MethodConfig(name="smd", alpha=0.0, orientational=0.5, arbitrary=0.0, order="explicit")
     incoming, replay = batch(1), batch(2, group=1)
-    got = aligned_gradient(segmenter, incoming, replay, config, torch.Generator().manual_seed(0))
+    got = aligned(segmenter, incoming, replay, config, torch.Generator().manual_seed(0))
     g_incoming, g_replay = (gradient_of(segmenter, b)[1] for b in (incoming, replay))
 
     expected = add(g_incoming, g_replay, g_replay, weights=(1.0, 1.0, 0.5))
@@ -208,7 +209,7 @@ def test_explicit_smd_is_exact_smd_to_first_order(segmenter: nn.Module) -> None:
     errors = []
     for alpha in (1e-1, 1e-2, 1e-3):
         exact, explicit = (
-            aligned_gradient(
+            aligned(
                 segmenter,
                 incoming,
                 replay,
@@ -265,19 +266,124 @@ def test_cosines_of_known_angles() -> None:
     assert cosine(east, (torch.zeros(2),)) == 0.0
 
 
-def test_at_the_first_site_the_arbitrary_groups_are_halves_of_the_batch(
+def test_at_the_first_site_another_draw_judges_the_step(segmenter: nn.Module) -> None:
+    config = MethodConfig(name="smd", alpha=0.5, orientational=1.0, arbitrary=0.3)
+    step, judges = (batch(1), None), (batch(5), None)
+    got = aligned_gradient(segmenter, step, judges, config, torch.Generator()).tensors
+    g_step = gradient_of(segmenter, batch(1))[1]
+    ahead = look_ahead(segmenter, batch(5), inner=g_step, alpha=0.5, clip=config.clip)[1]
+
+    assert same(got, add(g_step, ahead, weights=(1.0, 0.3)))
+
+
+def test_a_step_for_the_visited_site_is_judged_by_another_draw_of_replay(
     segmenter: nn.Module,
 ) -> None:
-    config = MethodConfig(name="smd", alpha=0.0, orientational=1.0, arbitrary=1.0)
-    incoming = batch(1)
-    got = aligned_gradient(
-        segmenter, incoming, None, config, torch.Generator().manual_seed(1)
-    ).tensors
-    chosen = torch.zeros(4, dtype=torch.bool)
-    chosen[torch.randperm(4, generator=torch.Generator().manual_seed(1))[:2]] = True
-    outer = gradient_of(segmenter, incoming.select(~chosen))[1]
+    config = MethodConfig(name="smd", alpha=0.5, orientational=0.7, arbitrary=0.0)
+    step, judges = (batch(1), batch(2, group=1)), (batch(5), batch(6, group=1))
+    got = aligned_gradient(segmenter, step, judges, config, torch.Generator()).tensors
+    g_own, g_replay = (gradient_of(segmenter, each)[1] for each in step)
+    ahead = look_ahead(segmenter, judges[1], inner=g_own, alpha=0.5, clip=config.clip)[1]
 
-    assert same(got, add(gradient_of(segmenter, incoming)[1], outer))
+    assert same(got, add(g_own, g_replay, ahead, weights=(1.0, 1.0, 0.7)))
+
+
+def test_alpha_zero_and_weights_of_one_are_replay_of_both_draws(segmenter: nn.Module) -> None:
+    config = MethodConfig(name="smd", alpha=0.0)
+    step, judges = (batch(1), batch(2, group=1)), (batch(5), batch(6, group=1))
+    got = aligned_gradient(segmenter, step, judges, config, torch.Generator())
+    terms = [gradient_of(segmenter, each)[1] for each in (*step, *reversed(judges))]
+
+    assert same(got.tensors, add(*terms))
+
+
+def test_a_step_for_the_earlier_sites_is_judged_by_the_visited_one(segmenter: nn.Module) -> None:
+    config = MethodConfig(name="smd", alpha=0.5, orientational=0.0, arbitrary=0.7)
+    step, judges = (batch(1), batch(2, group=1)), (batch(5), batch(6, group=1))
+    got = aligned_gradient(segmenter, step, judges, config, torch.Generator()).tensors
+    g_own, g_replay = (gradient_of(segmenter, each)[1] for each in step)
+    ahead = look_ahead(segmenter, judges[0], inner=g_replay, alpha=0.5, clip=config.clip)[1]
+
+    assert same(got, add(g_own, g_replay, ahead, weights=(1.0, 1.0, 0.7)))
+
+
+def test_random_groups_are_judged_by_the_other_sites(segmenter: nn.Module) -> None:
+    """Whichever of two sites the step is for, another draw of the other one judges it."""
+    config = MethodConfig(name="smd", alpha=0.0, orientational=0.0, groups="random")
+    step, judges = (batch(1), batch(2, group=1)), (batch(5), batch(6, group=1))
+    got = [
+        aligned_gradient(segmenter, step, judges, config, torch.Generator().manual_seed(seed))
+        for seed in range(8)
+    ]
+    plain = [gradient_of(segmenter, each)[1] for each in step]
+    either = [add(*plain, gradient_of(segmenter, each)[1]) for each in judges]
+
+    assert all(any(same(one.tensors, each) for each in either) for one in got)
+    assert all(any(same(one.tensors, each) for one in got) for each in either)
+
+
+def test_the_other_draw_judges_with_the_sites_that_the_step_was_not_for() -> None:
+    judges = concatenate([batch(1), batch(2, group=1), batch(3, group=2)])
+    others = other_sites(judges, concatenate([batch(7), batch(8, group=2)]))
+
+    assert others.group_B.unique().tolist() == [1]
+    assert torch.equal(others.images_BCX, batch(2).images_BCX)
+
+
+def learner(segmenter: nn.Module, *, is_first: bool = False, **config: object) -> Learner:
+    """Return smd at work, where each further draw is another batch."""
+    content = {
+        "study_id": "line",
+        "sites": ["ada", "ben"],
+        "task": {"classes": ["organ"], "working_size": [16, 16]},
+        "method": {"name": "smd", **config},
+    }
+    seeds = itertools.count(5)
+    return SMD.begin(
+        Arrival(
+            segmenter=segmenter,
+            state={},
+            is_first=is_first,
+            plan=plans.parse(content, origin="test"),
+            draw=lambda _generator: (batch(next(seeds)), batch(next(seeds), group=1)),
+        )
+    )
+
+
+def test_the_learner_judges_by_what_it_draws(segmenter: nn.Module) -> None:
+    config = MethodConfig(name="smd", arbitrary=0.0)
+    step, judges = (batch(1), batch(2, group=1)), (batch(5), batch(6, group=1))
+    got = learner(segmenter, arbitrary=0.0).gradient(*step, torch.Generator())
+    expected = aligned_gradient(segmenter, step, judges, config, torch.Generator())
+
+    assert same(got.tensors, expected.tensors)
+
+
+def test_the_learner_draws_nothing_more_where_nothing_is_aligned(segmenter: nn.Module) -> None:
+    plain = learner(segmenter, orientational=0.0, arbitrary=0.0)
+    step, before = (batch(1), batch(2, group=1)), torch.Generator().manual_seed(1)
+    got = plain.gradient(*step, before)
+
+    config = MethodConfig(name="smd", orientational=0.0, arbitrary=0.0)
+    assert same(got.tensors, replay_gradient(segmenter, *step, config, before).tensors)
+    assert torch.equal(before.get_state(), torch.Generator().manual_seed(1).get_state())
+
+
+@pytest.mark.parametrize(
+    ("is_first", "size", "share"), [(False, 0.25, 0.25), (False, 1.0, 1.0), (True, 0.25, 1.0)]
+)
+def test_the_outer_step_goes_a_share_of_the_way(
+    segmenter: nn.Module, is_first: bool, size: float, share: float
+) -> None:
+    start = [weight.detach().clone() for weight in segmenter.parameters()]
+    visit = learner(segmenter, is_first=is_first, outer_step=size)
+    with torch.no_grad():
+        for weight in segmenter.parameters():
+            weight += 2.0
+    assert visit.leave([], [], torch.Generator()) == {}
+
+    for weight, before in zip(segmenter.parameters(), start, strict=True):
+        assert torch.allclose(weight, before + 2.0 * share, rtol=0, atol=1e-12)
 
 
 def test_arbitrary_groups_never_divide_a_site() -> None:
