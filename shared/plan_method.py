@@ -65,7 +65,7 @@ class Method(Section):
         "incoming one that judges their step; random: random groups of the sites",
     )
     outer_step: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.85,
+        0.8,
         description="smd: share of the way from the weights that arrived to those trained that "
         "is gone at the end of a later visit",
     )
