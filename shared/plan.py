@@ -151,7 +151,7 @@ class Augmentation(Section):
         False, description="gamma, bias field, noise, blur, brightness, sharpening"
     )
     jitter: Annotated[float, Field(ge=0, le=MOST_JITTER)] = Field(
-        0.25,
+        0.3,
         description="how far samples are moved, scaled and turned: shares of half a side, of the "
         "size, and radians; what is learnt by heart is then less of one case",
     )
