@@ -182,8 +182,13 @@ class Denoiser(Section):
     channels: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)] = Field(
         (64, 128), description="channels per level; multiples of 16"
     )
-    fold: Literal[1, 2, 4] = Field(
-        4, description="in-plane pixels folded into channels before the network"
+    fold: Literal[1, 2, 4, 8, 16] = Field(
+        4, description="side of the blocks of pixels folded into channels before the network"
+    )
+    frequencies: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        None,
+        description="how many frequencies an axis are drawn of each such block, the slowest, for "
+        "large images; all pixels where left out",
     )
     prompt_tokens: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="tokens in a site's prompt"
@@ -207,6 +212,15 @@ class Denoiser(Section):
     sampling_steps: Annotated[int, Field(ge=2, le=1000)] = Field(
         8, description="predictions that one draw takes (DPM-Solver++)"
     )
+
+    @model_validator(mode="after")
+    def _frequencies_fit(self) -> Self:
+        if self.frequencies is not None and self.frequencies > self.fold:
+            raise ValueError(
+                f"frequencies must not be more than fold = {self.fold}, got {self.frequencies}: a "
+                f"block has as many as pixels"
+            )
+        return self
 
 
 class Replay(Section):

@@ -4,8 +4,8 @@ The label map rides along as one channel per foreground class, +1 inside and -1 
 generated pair comes with its own label. A **prompt** is a small matrix of tokens, the only thing in
 the model that belongs to one site. It enters twice: every cross-attention layer reads its tokens,
 and their mean modulates every residual block through the time embedding. Pixels are folded into
-channels before the network (`fold`), which on a CPU costs a quarter of full resolution for the same
-picture.
+channels before the network (`folding`), which on a CPU costs a quarter of full resolution for the
+same picture; large images into their slow frequencies alone.
 
 The U-Net is MONAI's `DiffusionModelUNet` (Rombach et al. 2022, arXiv:2112.10752).
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import Task
-from wardround.site_client.learning.folding import fold, padded, unfold
+from wardround.site_client.learning.folding import Folding, padded
 from wardround.site_client.learning.pool import Pool, labelled, side_by_side
 
 # B batch, C channels (image then classes), X spatial axes, P prompt tokens, W prompt width
@@ -29,9 +29,9 @@ class Denoiser(nn.Module):
 
     def __init__(self, task: Task, config: DenoiserConfig) -> None:
         super().__init__()
-        self.fold = config.fold
+        self.folding = Folding(task.spatial_dims, config.fold, config.frequencies)
         self.divisor = config.fold * 2 ** (len(config.channels) - 1)
-        channels = task.drawn_channels * self.fold**task.spatial_dims
+        channels = task.drawn_channels * self.folding.numbers
         self.unet = DiffusionModelUNet(
             spatial_dims=task.spatial_dims,
             in_channels=channels,
@@ -51,7 +51,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy_BCX: Tensor, timesteps_B: Tensor, prompt_BPW: Tensor) -> Tensor:
         """Return the predicted clean pairs, shaped as `noisy_BCX`."""
         unet, size = self.unet, noisy_BCX.shape[2:]
-        h = unet.conv_in(fold(padded(noisy_BCX, self.divisor), self.fold))
+        h = unet.conv_in(self.folding.fold(padded(noisy_BCX, self.divisor)))
         embedding = unet.time_embed(
             get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype)
         )
@@ -68,7 +68,7 @@ class Denoiser(nn.Module):
                 hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
             )
         whole = (slice(None), slice(None), *(slice(side) for side in size))
-        return unfold(unet.out(h), self.fold)[whole]
+        return self.folding.unfold(unet.out(h))[whole]
 
 
 def build_denoiser(task: Task, config: DenoiserConfig, seed: int) -> Denoiser:

@@ -28,7 +28,7 @@ from wardround.shared.plan import Denoiser as DenoiserConfig
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.learning.denoiser import separate
 from wardround.site_client.learning.diffusion import DRAW_BATCH
-from wardround.site_client.learning.folding import fold, padded, unfold
+from wardround.site_client.learning.folding import Folding, padded
 from wardround.site_client.learning.generator_training import (
     Drawn,
     Remembered,
@@ -66,11 +66,12 @@ class Vae(nn.Module):
 
     def __init__(self, task: Task, config: DenoiserConfig) -> None:
         super().__init__()
-        self.fold, self.size = config.fold, task.sample_size
+        self.size = task.sample_size
         widths, dims, width = config.channels, task.spatial_dims, config.prompt_width
         self.divisor = config.fold * 2 ** (len(widths) - 1)
         self.grid = tuple(-(-side // self.divisor) for side in self.size)
-        channels = task.drawn_channels * config.fold**dims
+        self.folding = Folding(dims, config.fold, config.frequencies)
+        channels = task.drawn_channels * self.folding.numbers
         self.down = nn.ModuleList(
             _Layer(dims, given, made, width, stride=2 if place else 1)
             for place, (given, made) in enumerate(zip((channels, *widths), widths, strict=False))
@@ -86,7 +87,7 @@ class Vae(nn.Module):
 
     def encode(self, pairs_BCX: Tensor, prompt_BPW: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and logarithm of the variance of the pairs' codes, each (B, Z)."""
-        h, prompt_BW = fold(padded(pairs_BCX, self.divisor), self.fold), prompt_BPW.mean(1)
+        h, prompt_BW = self.folding.fold(padded(pairs_BCX, self.divisor)), prompt_BPW.mean(1)
         for layer in self.down:
             h = layer(h, prompt_BW)
         return _mean_and_log(self.code(h.flatten(1)))
@@ -102,7 +103,7 @@ class Vae(nn.Module):
         for place, layer in enumerate(self.up):
             h = layer(F.interpolate(h, scale_factor=2.0) if place else h, prompt_BW)
         whole = (slice(None), slice(None), *(slice(side) for side in self.size))
-        return unfold(self.out(h), self.fold)[whole]
+        return self.folding.unfold(self.out(h))[whole]
 
     def forward(
         self, pairs_BCX: Tensor, noise_BZ: Tensor, prompt_BPW: Tensor
