@@ -32,6 +32,10 @@ class Denoiser(nn.Module):
         self.folding = Folding(task.spatial_dims, config.fold, config.frequencies)
         self.divisor = config.fold * 2 ** (len(config.channels) - 1)
         channels = task.drawn_channels * self.folding.numbers
+        strength_C = self.folding.strength.repeat(task.drawn_channels)
+        self.strength_CX = nn.Buffer(
+            strength_C.view(-1, *[1] * task.spatial_dims), persistent=False
+        )
         self.unet = DiffusionModelUNet(
             spatial_dims=task.spatial_dims,
             in_channels=channels,
@@ -51,7 +55,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy_BCX: Tensor, timesteps_B: Tensor, prompt_BPW: Tensor) -> Tensor:
         """Return the predicted clean pairs, shaped as `noisy_BCX`."""
         unet, size = self.unet, noisy_BCX.shape[2:]
-        h = unet.conv_in(self.folding.fold(padded(noisy_BCX, self.divisor)))
+        h = unet.conv_in(self._given(noisy_BCX))
         embedding = unet.time_embed(
             get_timestep_embedding(timesteps_B, unet.block_out_channels[0]).to(h.dtype)
         )
@@ -68,7 +72,14 @@ class Denoiser(nn.Module):
                 hidden_states=h, res_hidden_states_list=taken, temb=embedding, context=prompt_BPW
             )
         whole = (slice(None), slice(None), *(slice(side) for side in size))
-        return self.folding.unfold(unet.out(h))[whole]
+        return self.folding.unfold(unet.out(h) * self.strength_CX)[whole]
+
+    def _given(self, noisy_BCX: Tensor) -> Tensor:
+        """Return what the U-Net is given; frequencies with noise of 1 are brought to about 1."""
+        folded_BCX = self.folding.fold(padded(noisy_BCX, self.divisor))
+        if self.folding.frequencies is None:
+            return folded_BCX
+        return folded_BCX / (1 + self.strength_CX**2).sqrt()
 
 
 def build_denoiser(task: Task, config: DenoiserConfig, seed: int) -> Denoiser:

@@ -32,6 +32,19 @@ class Folding:
         self.dims, self.f, self.frequencies = dims, f, frequencies
         self.numbers = (frequencies or f) ** dims
 
+    @property
+    def strength(self) -> Tensor:
+        """Return how large each number typically is, (`numbers`,): slow waves are strong.
+
+        For images in [-1, 1], half of which is used: f^(dims / 2) / 2 where a wave is a block's
+        mean, less by (1 + frequency)^1.5 for others; 1 for pixels.
+        """
+        if self.frequencies is None:
+            return torch.ones(self.numbers)
+        waves = torch.cartesian_prod(*[torch.arange(self.frequencies)] * self.dims)
+        strength: Tensor = self.f ** (self.dims / 2) / 2 / (1 + waves.sum(1)) ** 1.5
+        return strength
+
     def fold(self, x_BCX: Tensor) -> Tensor:
         """Return the images on the coarser grid; `f` divides their sides."""
         f = self.f

@@ -62,6 +62,13 @@ def test_white_noise_stays_white() -> None:
     assert torch.allclose(torch.cov(folded_BCX.T), torch.eye(4), atol=0.1)
 
 
+def test_slow_waves_are_strong() -> None:
+    strength = Folding(2, 8, 2).strength
+
+    assert strength.tolist() == pytest.approx([4, 4 / 2**1.5, 4 / 2**1.5, 4 / 3**1.5])
+    assert Folding(3, 4).strength.tolist() == [1.0] * 64
+
+
 def test_a_denoiser_of_frequencies_draws_no_finer_grain() -> None:
     task = Task(classes=("organ",), working_size=(40, 48))
     config = DenoiserConfig(channels=(16, 16), fold=8, frequencies=2, prompt_width=16)
