@@ -211,7 +211,7 @@ class Site:
         """Fix what decides whether two runs are bit-equal."""
         torch.set_num_threads(self.plan.compute.threads)
         torch.use_deterministic_algorithms(True)
-        # Libraries may choose their code when first called: rather here than on two threads at once.
+        # Libraries may choose their code when first called: better here than on two threads.
         square = torch.ones((64, 64))
         torch.nn.functional.conv2d((square @ square)[None, None], square[None, None, :3, :3])
 
