@@ -71,8 +71,8 @@ class Method(Section):
     )
     shift: Literal["none", "stack", "amplitude"] | None = Field(
         None,
-        description="smd, sga: other look of the samples that the alignment between groups is judged "
-        "by: the intensity stack, or slow amplitudes mixed with another site's; none for "
+        description="smd, sga: other look of the samples that the alignment between groups is "
+        "judged by: the intensity stack, or slow amplitudes mixed with another site's; none for "
         "smd and stack for sga where left out",
     )
     order: Literal["first", "second", "explicit"] = Field(
