@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wardround.shared.plan import StudyPlan, Task
 from wardround.site_client.data.cases import Case
@@ -18,6 +18,7 @@ from wardround.site_client.learning.inference import probabilities
 from wardround.site_client.learning.methods.finetune import FINETUNE
 from wardround.site_client.learning.methods.lwf import distillation
 from wardround.site_client.learning.methods.method import Arrival, Gradient, Learner, State
+from wardround.site_client.learning.overlap import overlap
 from wardround.site_client.learning.pool import Batch, Pool
 from wardround.site_client.learning.pools import case_pool
 from wardround.site_client.learning.segmenter import segmentation_loss
@@ -108,12 +109,14 @@ def validation_dice(network: nn.Module, lesson: Lesson, task: Task) -> float:
 
     1 where a class is neither there nor found.
     """
+    numbers = range(1, len(lesson.asked))
     scores = [
-        _dice(probabilities(network, case.images_NCX, task).argmax(dim=1), case.labels_NX, number)
+        overlap((found_NX == number).flatten(), (case.labels_NX == number).flatten())
         for case in lesson.validation
-        for number in range(1, len(lesson.asked))
+        for found_NX in [probabilities(network, case.images_NCX, task).argmax(dim=1)]
+        for number in numbers
     ]
-    return sum(scores) / len(scores)
+    return float(torch.stack(scores).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +158,3 @@ def _together(pools: Sequence[Pool]) -> Pool:
         images_NCX=torch.cat([pool.images_NCX for pool in pools]),
         targets_NKX=torch.cat([pool.targets_NKX for pool in pools]),
     )
-
-
-def _dice(found_NX: Tensor, labels_NX: Tensor, number: int) -> float:
-    found, there = found_NX == number, labels_NX == number
-    total = int(found.sum() + there.sum())
-    return 2 * int((found & there).sum()) / total if total else 1.0

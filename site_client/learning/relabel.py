@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from wardround.shared.plan import StudyPlan
 from wardround.site_client.learning.inference import mirrored_probabilities, probabilities
+from wardround.site_client.learning.overlap import overlap
 from wardround.site_client.learning.pool import Pool
 
 
@@ -45,23 +46,16 @@ def relabelled(
 def _best(pool: Pool, said_NKX: Tensor, share: float) -> Tensor:
     """Return the places of the pairs that are replayed, rising: at least one."""
     count = max(1, round(share * len(pool)))
-    agreement_N = _dice(_shown(pool.targets_NKX).flatten(1), _shown(said_NKX).flatten(1))
+    agreement_N = overlap(_shown(pool.targets_NKX).flatten(1), _shown(said_NKX).flatten(1))
     return agreement_N.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def _agreement(drawn: Sequence[Pool], given: Sequence[Tensor]) -> float:
     drawn_P = torch.cat([_shown(pool.targets_NKX).flatten() for pool in drawn])
     given_P = torch.cat([_shown(said_NKX).flatten() for said_NKX in given])
-    return float(_dice(drawn_P, given_P))
+    return float(overlap(drawn_P, given_P))
 
 
 def _shown(targets_NKX: Tensor) -> Tensor:
     """Return where there is any foreground, (N, *X) bool."""
     return targets_NKX.argmax(dim=1) > 0
-
-
-def _dice(first: Tensor, second: Tensor) -> Tensor:
-    """Return the Dice of masks along their last axis, float64; 1 where both are empty."""
-    both = (first & second).sum(-1)
-    total = first.sum(-1) + second.sum(-1)
-    return torch.where(total > 0, 2 * both / total.clamp(min=1).double(), 1.0)
