@@ -5,7 +5,6 @@ same sites in Flower's simulation runtime, and in one process. A hop is the time
 the journal to the next.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -15,8 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))  # what the tests share
+
+import flower_network
+import six_sites
+import tiny_site
+from study_state import state_of
 from wardround.deploy.flower.simulation import simulated_engine
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.throwaway import ThrowawayAuthority
@@ -25,23 +29,7 @@ from wardround.server.relay import Relay
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.link import SiteGateway
 
-TESTS = Path(__file__).parents[1] / "tests" / "integration"
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that it can be sent to processes of the simulation runtime
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny, relay_tests, federation = (
-    _load(name) for name in ("test_resume", "test_grpc_relay", "flower_network")
-)
-PLAN = relay_tests.a_plan().model_copy(update={"sites": ("runmc", "bmc")})
+PLAN = six_sites.a_plan().model_copy(update={"sites": ("runmc", "bmc")})
 
 
 def main() -> None:
@@ -49,7 +37,9 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sites = {site_id: tiny._TinySite(PLAN, site_id, folder / site_id) for site_id in PLAN.sites}
+        sites = {
+            site_id: tiny_site.TinySite(PLAN, site_id, folder / site_id) for site_id in PLAN.sites
+        }
         _measure_here(folder / "here", "in one process", lambda relay: _in_process(sites, relay))
         _measure_here(
             folder / "simulation", "simulation runtime", lambda relay: _simulation(sites, relay)
@@ -67,7 +57,7 @@ def _in_process(
 def _simulation(sites: Mapping[str, SiteGateway], relay: Relay) -> Iterator[Engine]:
     from ray import cloudpickle
 
-    cloudpickle.register_pickle_by_value(tiny)
+    cloudpickle.register_pickle_by_value(tiny_site)
     with simulated_engine(sites, relay) as engine:
         yield engine
 
@@ -76,7 +66,7 @@ def _measure_here(
     study: Path, what: str, engine_of: Callable[[Relay], AbstractContextManager[Engine]]
 ) -> None:
     with (
-        open_study(study, PLAN, tiny.MANIFEST, tiny.GENESIS) as relay,
+        open_study(study, PLAN, tiny_site.MANIFEST, tiny_site.GENESIS) as relay,
         engine_of(relay) as engine,
     ):
         run(relay, engine)
@@ -85,14 +75,14 @@ def _measure_here(
 
 def _measure_federation(folder: Path) -> None:
     study = folder / "study"
-    with open_study(study, PLAN, tiny.MANIFEST, tiny.GENESIS, engine="flower"):
+    with open_study(study, PLAN, tiny_site.MANIFEST, tiny_site.GENESIS, engine="flower"):
         pass
     authority = ThrowawayAuthority(folder / "credentials")
-    with federation.network(folder / "flower", authority, *PLAN.sites) as started:
+    with flower_network.network(folder / "flower", authority, *PLAN.sites) as started:
         for site_id in PLAN.sites:
             started.start_tiny_site(site_id, PLAN)
         log = started.run(study).log()
-    assert relay_tests.state_of(study).is_complete, log
+    assert state_of(study).is_complete, log
     _show("SuperLink and SuperNodes", study)
 
 

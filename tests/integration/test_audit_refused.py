@@ -4,7 +4,6 @@ Everything is real: the coordinator is a process, so is the site, `wardround sit
 and it has trained before it refuses.
 """
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from relay_calls import Coordinator
 from wardround.deploy import plan_text
 from wardround.deploy.in_process import open_study
 from wardround.deploy.own_site import trail_of
@@ -31,14 +31,6 @@ from wardround.site_client.learning.genesis import make_genesis
 from wardround.site_client.privacy import approval
 
 AUDIT_FAILED = 14
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -69,7 +61,7 @@ class Hospital:
         self.trail = trail_of("runmc", self.workspace)
         approval.approve(self.trail, plan, "staff")
         hub = authority.issue(Role.COORDINATOR, "hub")
-        self.coordinator = _load("relay_calls").Coordinator(self.study, hub)
+        self.coordinator = Coordinator(self.study, hub)
         self._words = [sys.executable, "-m", "wardround.deploy.cli", "site", "start", str(file)]
         self._words += ["--site", "runmc", "--data", str(data), "--workspace", str(self.workspace)]
         self._words += ["--credentials", str(authority.issue(Role.SITE, "runmc"))]

@@ -1,10 +1,9 @@
 """A study over the real relay: both sides' trails are sound, agree, and name each tampered line.
 
 The coordinator is a process of its own and is killed and started again on the way; the sites are
-threads with the arithmetic of test_resume.py, each with its egress guard and its trail.
+threads with the arithmetic of tiny_site.py, each with its egress guard and its trail.
 """
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +11,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from study_network import network
 from wardround.deploy import cli
 from wardround.server.journal import read_events
 from wardround.server.study_folder import JOURNAL
 from wardround.shared import trail as trails
 from wardround.shared.errors import TrailError
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def verify(*paths: Path) -> tuple[str, BaseException | None]:
@@ -35,7 +27,7 @@ def verify(*paths: Path) -> tuple[str, BaseException | None]:
 @pytest.fixture
 def ended(tiny_plan, tmp_path: Path, authority) -> Path:
     """The folder of a study that has ended, with a workspace for each of its sites."""
-    with _load("study_network").network(tmp_path, authority, tiny_plan) as net:
+    with network(tmp_path, authority, tiny_plan) as net:
         net.start("ada")
         net.wait_until(lambda state: bool(state.evaluations))
         net.restart()

@@ -6,18 +6,17 @@ and metadata, before anything looks at it. The search is shown to find each form
 
 import base64
 import gzip
-import importlib.util
 import io
 import subprocess
 import sys
 import threading
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from byte_search import ByteSearch
 from wardround.deploy.in_process import open_study
 from wardround.server.journal import read_events
 from wardround.server.state import fold
@@ -93,14 +92,6 @@ PLAN = {
 }
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_no_image_no_file_and_no_name_is_in_anything_that_left_a_site(tmp_path, authority):
     plan = plans.parse(PLAN, origin="test")
@@ -135,7 +126,7 @@ def test_no_image_no_file_and_no_name_is_in_anything_that_left_a_site(tmp_path, 
     cases = [case for site in data.values() for case in (*site.train, *site.heldout)]
     working = [to_samples(case, plan.task).images_NCX.numpy() for case in cases]
     files = list((tmp_path / "data").rglob("*.nii.gz"))
-    search = _load("byte_search").ByteSearch(
+    search = ByteSearch(
         [*(case.image_CHWD for case in cases), *working],
         files,
         [*(case.case_id for case in cases), *(path.name for path in files)],

@@ -1,11 +1,8 @@
 """Kill the coordinator at each of its steps, start it again, and no event is lost or doubled.
 
-Each life of the coordinator ends at one step, chosen beforehand; the site works on meanwhile. This
-file is also the program that the coordinator's process runs: see the end.
+Each life of the coordinator ends at one step, chosen beforehand; the site works on meanwhile.
 """
 
-import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -15,12 +12,11 @@ from threading import Thread
 
 import pytest
 
+import dying_coordinator
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
-from wardround.server import coordinator, journal
-from wardround.server.incoming import Incoming
-from wardround.server.journal import Journal, read_events
+from wardround.server.journal import read_events
 from wardround.server.loop import run
-from wardround.server.store import ArtefactStore
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
@@ -50,19 +46,11 @@ LIVES = (
 )
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class _Lives:
     """A coordinator that is started again, on the same port, whenever it was killed."""
 
     def __init__(self, study: Path, credentials: Path) -> None:
-        self._words = [sys.executable, __file__, str(study), str(credentials)]
+        self._words = [sys.executable, dying_coordinator.__file__, str(study), str(credentials)]
         self.endings: list[tuple[str, int]] = []
         self.port = 0
         self._is_given_up = False
@@ -99,13 +87,12 @@ class _Lives:
 def test_a_coordinator_killed_at_every_step_loses_and_doubles_nothing(
     tmp_path: Path, authority, tiny_plan
 ) -> None:
-    tiny = _load("test_resume")
     plan = tiny_plan.model_copy(update={"sites": ("ada",)})
-    with open_study(tmp_path / "whole", plan, tiny.MANIFEST, tiny.GENESIS) as relay:
-        site = tiny._TinySite(plan, "ada", tmp_path / "in-process")
+    with open_study(tmp_path / "whole", plan, MANIFEST, GENESIS) as relay:
+        site = TinySite(plan, "ada", tmp_path / "in-process")
         expected = run(relay, InProcessEngine({"ada": site}, relay)).checkpoints
     study = tmp_path / "study"
-    with open_study(study, plan, tiny.MANIFEST, tiny.GENESIS):
+    with open_study(study, plan, MANIFEST, GENESIS):
         pass
     own = read_credentials(authority.issue(Role.SITE, "ada"))
     with (
@@ -114,87 +101,11 @@ def test_a_coordinator_killed_at_every_step_loses_and_doubles_nothing(
             f"127.0.0.1:{lives.port}", own, sleep=lambda seconds: time.sleep(0.05)
         ) as connection,
     ):
-        site = tiny._TinySite(plan, "ada", tmp_path / "work")
-        work(connection, own, site, site_id="ada", plan=plan, manifest=tiny.MANIFEST)
+        site = TinySite(plan, "ada", tmp_path / "work")
+        work(connection, own, site, site_id="ada", plan=plan, manifest=MANIFEST)
 
     assert lives.endings == [*((moment, -signal.SIGKILL) for moment in LIVES), ("never", 0)]
     events = read_events(study / JOURNAL)
     assert tuple(type(event).__name__ for event in events) == EVENTS
-    with open_study(study, plan, tiny.MANIFEST, tiny.GENESIS, resume=True) as relay:
+    with open_study(study, plan, MANIFEST, GENESIS, resume=True) as relay:
         assert relay.state.checkpoints == expected
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_before(owner: type, name: str) -> None:
-    setattr(owner, name, lambda *arguments, **options: _die())
-
-
-def _die_after(owner: type, name: str) -> None:
-    act = getattr(owner, name)
-
-    def acts_and_dies(*arguments, **options):
-        act(*arguments, **options)
-        _die()
-
-    setattr(owner, name, acts_and_dies)
-
-
-def _die_at_an_event(how: str, kind: str) -> None:
-    append, write_all = Journal.append, journal._write_all
-
-    def tears(file: int, line: bytes) -> None:
-        if how == "torn" and f'"{kind}"'.encode() in line:
-            write_all(file, line[: len(line) // 2])
-            _die()
-        write_all(file, line)
-
-    def appends(self, event) -> None:
-        is_it = type(event).__name__ == kind
-        if is_it and how == "append":
-            _die()
-        append(self, event)
-        if is_it:
-            _die()
-
-    journal._write_all, Journal.append = tears, appends
-
-
-def _die_between_chunks() -> None:
-    read = ArtefactStore.read
-
-    def stops(store, part, offset=0):
-        for chunk in read(store, part, offset):
-            yield chunk
-            if part.name == "denoiser":
-                _die()
-
-    ArtefactStore.read = stops
-
-
-def main(study: str, credentials: str, port: str, moment: str) -> None:
-    """Be a coordinator that ends at `moment`."""
-    match moment.split():
-        case [how, kind]:
-            _die_at_an_event(how, kind)
-        case ["fetch"]:
-            _die_between_chunks()
-        case ["deliver"]:
-            _die_after(Incoming, "write")
-        case ["adopt"]:
-            _die_before(ArtefactStore, "adopt")
-        case ["adopted"]:
-            _die_after(ArtefactStore, "adopt")
-    coordinator.serve(
-        Path(study),
-        read_credentials(Path(credentials)),
-        f"127.0.0.1:{port}",
-        on_listening=lambda port: sys.stdout.write(f"{port}\n") and sys.stdout.flush(),
-        poll_s=0.05,
-    )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,11 +1,10 @@
 """What every engine keeps: in-process, relay between machines, Flower.
 
-The sites are tiny (those of test_resume.py); relay, journal, store, codec and egress guard are the
+The sites are tiny (those of tiny_site.py); relay, journal, store, codec and egress guard are the
 real ones. Flower's `Grid` is the one of local_grid.py here; test_flower.py has real processes.
 """
 
 import contextlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from study_state import digests, state_of
+from tiny_site import GENESIS, MANIFEST, NUM_EVENTS, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.study_client import StudyClient
 from wardround.server.events import SiteEvaluated, StudyCreated, VisitCommitted, VisitLeased
@@ -47,15 +48,6 @@ serve(Path(sys.argv[1]), read_credentials(Path(sys.argv[2])), "127.0.0.1:0", pol
 """
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
 Sites = Mapping[str, SiteGateway]
 
 
@@ -69,7 +61,7 @@ class Study:
     progress: list[str] = field(default_factory=list)
 
     def site(self, site_id: str, plan=None):
-        return tiny._TinySite(plan or self.plan, site_id, self.folder.parent / site_id)
+        return TinySite(plan or self.plan, site_id, self.folder.parent / site_id)
 
     def sites(self, **others: SiteGateway) -> Sites:
         return {site_id: self.site(site_id) for site_id in self.plan.sites} | others
@@ -85,8 +77,8 @@ class Study:
         return open_study(
             self.folder,
             self.plan,
-            tiny.MANIFEST,
-            tiny.GENESIS,
+            MANIFEST,
+            GENESIS,
             resume=True,
             on_progress=self.tell,
         )
@@ -98,10 +90,9 @@ def in_process(study: Study, sites: Sites) -> StudyState:
 
 
 def flower(study: Study, sites: Sites) -> StudyState:
+    from local_grid import LocalGrid
     from wardround.deploy.flower.client_app import client_app
     from wardround.deploy.flower.engine import FlowerEngine, registered_nodes
-
-    local_grid = _load("local_grid")
 
     def app_of(site: SiteGateway):
         @contextmanager
@@ -110,7 +101,7 @@ def flower(study: Study, sites: Sites) -> StudyState:
 
         return client_app(open_site)
 
-    grid = local_grid.LocalGrid({site_id: app_of(site) for site_id, site in sites.items()})
+    grid = LocalGrid({site_id: app_of(site) for site_id, site in sites.items()})
     with study.open() as relay:
         return run(relay, FlowerEngine(grid, relay, registered_nodes(grid)))
 
@@ -137,7 +128,7 @@ def grpc(study: Study, sites: Sites) -> StudyState:
         plan = getattr(site, "plan", study.plan)
         try:
             with Connection(address, own, sleep=sleep) as connection:
-                work(connection, own, site, site_id=site_id, plan=plan, manifest=tiny.MANIFEST)
+                work(connection, own, site, site_id=site_id, plan=plan, manifest=MANIFEST)
         except BaseException as error:  # noqa: BLE001 - raised below
             ended.put(error)
         else:
@@ -172,9 +163,7 @@ def grpc(study: Study, sites: Sites) -> StudyState:
             over.set()
             for thread in threads:
                 thread.join()
-    state = fold(study.events())
-    assert state is not None
-    return state
+    return state_of(study.folder)
 
 
 ENGINES: dict[str, Callable[[Study, Sites], StudyState]] = {
@@ -209,15 +198,11 @@ def expected(tiny_plan, tmp_path: Path, authority) -> list[str]:
     return digests(in_process(whole, whole.sites()))
 
 
-def digests(state: StudyState) -> list[str]:
-    return [checkpoint.digest for checkpoint in state.checkpoints]
-
-
 def test_a_study_ends_in_the_same_bytes(engine, study: Study, expected: list[str]) -> None:
     state = engine(study, study.sites())
     assert state.is_complete
     assert digests(state) == expected
-    assert len(study.events()) == tiny.NUM_EVENTS
+    assert len(study.events()) == NUM_EVENTS
 
 
 class _Stopping:
@@ -255,7 +240,7 @@ def test_a_study_goes_on_after_a_site_was_cut(
         engine(study, study.sites(ben=_Stopping(study.site("ben"), moment)))
     assert not fold(study.events()).is_complete
     assert digests(engine(study, study.sites())) == expected
-    assert len(study.events()) == tiny.NUM_EVENTS
+    assert len(study.events()) == NUM_EVENTS
 
 
 def test_a_finished_study_stays_as_it_is(engine, study: Study, expected: list[str]) -> None:
@@ -287,13 +272,13 @@ class _Everything:
 
 def test_a_checkpoint_with_an_additional_tensor_is_refused(engine, study: Study) -> None:
     site = study.site("ada")
-    site.guard, train = _Everything(), site._train
+    site.guard, train = _Everything(), site.train
 
     def train_and_add(parent):
         extra = {"w": np.ones(4, np.float32), "x": np.ones(4, np.float32)}
         return train(parent) | {"segmenter": save(extra)}
 
-    site._train = train_and_add
+    site.train = train_and_add
     with pytest.raises(CheckpointError):
         engine(study, study.sites(ada=site))
     last = [type(event) for event in study.events() if not isinstance(event, SiteEvaluated)]

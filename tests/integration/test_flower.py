@@ -2,11 +2,10 @@
 
 Killed anywhere and started again, a study ends in the bytes that the in-process engine gives. Two
 sites, runmc and bmc, have real networks; ucl "trains" by arithmetic on a few numbers (those of
-test_resume.py); hk is registered and has no SuperNode. All of them are in one federation, whose
+tiny_site.py); hk is registered and has no SuperNode. All of them are in one federation, whose
 first study begins before the other tests, since Flower takes minutes over a killed SuperNode.
 """
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -21,6 +20,10 @@ import pytest
 
 pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'wardround[flower]'")
 
+import flower_network as flower
+import six_sites
+from study_state import digests, state_of
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy import plan_text
 from wardround.deploy.flower import bundle
 from wardround.deploy.in_process import InProcessEngine, open_study
@@ -39,22 +42,8 @@ from wardround.shared.study_api import Change, Standing, Stop, StudyStatus
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
-relay_tests = _load("test_grpc_relay")
-flower = _load("flower_network")
-digests, state_of = relay_tests.digests, relay_tests.state_of
-
-
 def a_plan(*sites: str) -> StudyPlan:
-    return relay_tests.a_plan().model_copy(update={"sites": sites})
+    return six_sites.a_plan().model_copy(update={"sites": sites})
 
 
 def num_events(num_sites: int) -> int:
@@ -64,7 +53,7 @@ def num_events(num_sites: int) -> int:
 
 def tiny_study(folder: Path, site_id: str) -> Path:
     """Create a study of one tiny site."""
-    with open_study(folder, a_plan(site_id), tiny.MANIFEST, tiny.GENESIS, engine="flower"):
+    with open_study(folder, a_plan(site_id), MANIFEST, GENESIS, engine="flower"):
         return folder
 
 
@@ -238,8 +227,8 @@ def test_the_recipe_exposes_the_path_of_the_sites_alone(network, path: str) -> N
 
 def test_a_study_goes_on_when_a_killed_supernode_is_back(killed: Killed, tmp_path: Path) -> None:
     plan = a_plan("ucl")
-    with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS) as relay:
-        sites = {"ucl": tiny._TinySite(plan, "ucl", tmp_path / "ucl")}
+    with open_study(tmp_path / "study", plan, MANIFEST, GENESIS) as relay:
+        sites = {"ucl": TinySite(plan, "ucl", tmp_path / "ucl")}
         expected = digests(run(relay, InProcessEngine(sites, relay)))
     log = killed.run.log()
     assert digests(state_of(killed.study)) == expected, log

@@ -1,11 +1,10 @@
 """A coordinator and its sites as real processes over loopback with mutual TLS.
 
 Killed anywhere and started again, a study ends in the bytes that the in-process engine gives. The
-sites "train" by arithmetic on a few numbers (those of test_resume.py), but for one study with real
-networks. This file is also the program that such a site's process runs: see the end.
+sites "train" by arithmetic on a few numbers (those of tiny_site.py), but for one study with real
+networks.
 """
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -17,72 +16,25 @@ from pathlib import Path
 
 import pytest
 
+import relay_tiny_site
+from six_sites import SITES, a_plan
+from study_state import digests, state_of
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy import plan_text
 from wardround.deploy.cli_relay import CONTACT
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.own_site import trail_of
 from wardround.server.journal import read_events
 from wardround.server.loop import run
-from wardround.server.state import StudyState, fold
 from wardround.server.study_folder import JOURNAL
-from wardround.shared import plan as plans
-from wardround.shared.checkpoint import chunks_of
 from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
-from wardround.site_client import dial
 from wardround.site_client.dial import work
 from wardround.site_client.privacy.approval import approve_in_simulation
 from wardround.site_client.privacy.policy import POLICY_FILE
 
-SITES = ["runmc", "bmc", "hk", "i2cvb", "ucl", "bidmc"]
 NUM_EVENTS = 1 + 6 * 7 + 6 * 2 + 1
 WARDROUND = [sys.executable, "-m", "wardround.deploy.cli"]
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
-
-
-def a_plan(steps: int = 2) -> plans.StudyPlan:
-    return plans.parse(
-        {
-            "study_id": "six",
-            "sites": SITES,
-            "task": {"classes": ["organ"], "working_size": [16, 16]},
-            "segmenter": {"features": [4, 8], "steps": steps, "batch_size": 2},
-            "denoiser": {
-                "channels": [16, 16],
-                "prompt_tokens": 2,
-                "prompt_width": 8,
-                "first_steps": steps,
-                "steps": steps,
-                "batch_size": 2,
-                "timesteps": 10,
-                "sampling_steps": 2,
-            },
-            "replay": {"samples_per_site": 2},
-            "compute": {"threads": 1},
-            "simulation": {"mock": 4},
-        },
-        origin="test",
-    )
-
-
-def digests(state: StudyState) -> list[str]:
-    return [checkpoint.digest for checkpoint in state.checkpoints]
-
-
-def state_of(folder: Path) -> StudyState:
-    state = fold(read_events(folder / JOURNAL))
-    assert state is not None
-    return state
 
 
 class Processes:
@@ -147,11 +99,11 @@ def tiny_study(tmp_path: Path, authority) -> Iterator[Processes]:
     plan = a_plan()
     (tmp_path / "plan.toml").write_text(plan_text.write(plan, heading=""), encoding="utf-8")
     (tmp_path / "work").mkdir()
-    with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS):
+    with open_study(tmp_path / "study", plan, MANIFEST, GENESIS):
         pass
 
     def words(site_id: str) -> list[str]:
-        return [sys.executable, __file__, "--plan", str(tmp_path / "plan.toml")]
+        return [sys.executable, relay_tiny_site.__file__, "--plan", str(tmp_path / "plan.toml")]
 
     with processes(tmp_path, authority, words) as started:
         yield started
@@ -162,8 +114,8 @@ def expected(tmp_path: Path) -> list[str]:
     """The digests that the in-process engine gives for the same plan."""
     plan, folder = a_plan(), tmp_path / "in-process"
     folder.mkdir()
-    sites = {site_id: tiny._TinySite(plan, site_id, folder / site_id) for site_id in SITES}
-    with open_study(folder / "study", plan, tiny.MANIFEST, tiny.GENESIS) as relay:
+    sites = {site_id: TinySite(plan, site_id, folder / site_id) for site_id in SITES}
+    with open_study(folder / "study", plan, MANIFEST, GENESIS) as relay:
         return digests(run(relay, InProcessEngine(sites, relay)))
 
 
@@ -219,7 +171,7 @@ def test_a_visit_goes_on_when_the_coordinator_is_started_anew_meanwhile(
 ) -> None:
     """The lease of the earlier coordinator is stale, but the same order is still due."""
     plan = a_plan().model_copy(update={"sites": ("runmc",)})
-    with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS):
+    with open_study(tmp_path / "study", plan, MANIFEST, GENESIS):
         pass
     own = read_credentials(authority.issue(Role.SITE, "runmc"))
     with processes(tmp_path, authority, lambda site_id: []) as started:
@@ -230,9 +182,9 @@ def test_a_visit_goes_on_when_the_coordinator_is_started_anew_meanwhile(
             running[-1].wait()
             running.append(started.coordinator())
 
-        site = _Restarting(tiny._TinySite(plan, "runmc", tmp_path / "work"), restart)
+        site = _Restarting(TinySite(plan, "runmc", tmp_path / "work"), restart)
         with Connection(f"127.0.0.1:{started.port}", own) as connection:
-            work(connection, own, site, site_id="runmc", plan=plan, manifest=tiny.MANIFEST)
+            work(connection, own, site, site_id="runmc", plan=plan, manifest=MANIFEST)
         assert running[-1].wait() == 0
     assert site.num_visits == 1
     assert len(running) == 4
@@ -261,7 +213,7 @@ def test_a_site_killed_in_mid_visit_is_started_again_to_the_same_bytes(
 def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
     tmp_path: Path, authority
 ) -> None:
-    # Here and not above, for the tiny sites' processes are not to wait for torch.
+    # Here and not above, for the other tests do without torch.
     from wardround.deploy import simulate as simulation
     from wardround.deploy.progress import watching
     from wardround.deploy.site_folders import Places
@@ -293,81 +245,3 @@ def test_a_study_with_real_networks_ends_in_the_bytes_of_the_in_process_engine(
         assert coordinator.wait() == 0
         assert digests(state_of(started.study)) == [c.digest for c in report.checkpoints]
     assert all((tmp_path / "work" / site_id / CONTACT).exists() for site_id in SITES)
-
-
-class _SuicidalLink:
-    """A link whose process kills itself at one call, before or after it."""
-
-    def __init__(self, link, moment: str) -> None:
-        self._link, self._moment = link, moment
-
-    def trail_head(self):
-        return self._link.trail_head()
-
-    def fetch(self, part):
-        for chunk in self._link.fetch(part):
-            self.die_at("fetch")
-            yield chunk
-
-    def progress(self, message):
-        self._link.progress(message)
-        self.die_at("train")
-
-    def deliver(self, announcement, part_name, data):
-        def some(*arguments):
-            for number, chunk in enumerate(chunks_of(*arguments)):
-                if number:  # the first one is on its way
-                    self.die_at("deliver")
-                yield chunk
-
-        dial.chunks_of = some
-        self._link.deliver(announcement, part_name, data)
-
-    def commit(self, report, upload):
-        self.die_at("commit")
-        self._link.commit(report, upload)
-        self.die_at("committed")
-
-    def evaluated(self, report):
-        self._link.evaluated(report)
-
-    def die_at(self, moment: str) -> None:
-        if moment == self._moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class _SuicidalSite:
-    """Visits with a link that kills; evaluates with one that does not."""
-
-    def __init__(self, site, moment: str) -> None:
-        self._site, self._moment = site, moment
-
-    def visit(self, order, link):
-        suicidal = _SuicidalLink(link, self._moment)
-        suicidal.die_at("leased")
-        self._site.visit(order, suicidal)
-
-    def evaluate(self, order, link):
-        self._site.evaluate(order, link)
-
-
-def main(words: list[str]) -> None:
-    """Be a tiny site; the options are those of `wardround site start`, with --plan for STUDY."""
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    plan, site_id = plans.load(Path(given["--plan"])), given["--site"]
-    site = tiny._TinySite(plan, site_id, Path(given["--workspace"]))
-    gateway = _SuicidalSite(site, os.environ.get("KILL_AT", ""))
-    credentials = read_credentials(Path(given["--credentials"]))
-    with Connection(given["--coordinator"], credentials) as connection:
-        work(
-            connection,
-            credentials,
-            gateway,
-            site_id=site_id,
-            plan=plan,
-            manifest=tiny.MANIFEST,
-        )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,16 +1,16 @@
 """A site whose staff did not approve the plan says so over gRPC, in one word, and ends.
 
 The coordinator is a process, and so is the site that refuses, which is `wardround site start`
-itself; who takes part is a thread with the arithmetic of test_resume.py.
+itself; who takes part is a thread with the arithmetic of tiny_site.py.
 """
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from study_network import network
 from wardround.deploy import plan_text
 from wardround.deploy.own_site import trail_of
 from wardround.deploy.study_text import waiting_text
@@ -20,14 +20,6 @@ from wardround.shared.study_api import StudyStatus
 from wardround.shared.trail_lines import LineKind
 
 NOT_PERMITTED = 13
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -44,7 +36,7 @@ def plan(tiny_plan):
 
 @pytest.fixture
 def net(tmp_path, authority, plan):
-    with _load("study_network").network(tmp_path, authority, plan) as running:
+    with network(tmp_path, authority, plan) as running:
         yield running
 
 

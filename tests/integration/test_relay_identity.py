@@ -1,6 +1,5 @@
 """Who may talk to the coordinator: who may not is refused, and a site that is refused ends."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+import relay_calls as calls
+from tiny_site import GENESIS, MANIFEST
 from wardround.deploy.in_process import open_study
 from wardround.server import health
 from wardround.server.coordinator import serve
@@ -23,17 +24,6 @@ from wardround.site_client.dial import work
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-calls = _load("relay_calls")
-tiny = calls.tiny
 Code = grpc.StatusCode
 
 
@@ -72,7 +62,7 @@ def test_a_site_of_an_unknown_authority_ends_and_says_why(
         Connection(address, own, sleep=lambda seconds: None) as connection,
         pytest.raises(IdentityError, match="do not accept each other's certificates"),
     ):
-        work(connection, own, None, site_id="ada", plan=tiny_plan, manifest=tiny.MANIFEST)
+        work(connection, own, None, site_id="ada", plan=tiny_plan, manifest=MANIFEST)
 
 
 def test_a_revoked_certificate_is_refused_and_the_site_ends(
@@ -92,14 +82,14 @@ def test_a_revoked_certificate_is_refused_and_the_site_ends(
                 None,
                 site_id="ada",
                 plan=tiny_plan,
-                manifest=tiny.MANIFEST,
+                manifest=MANIFEST,
             )
 
 
 def test_a_site_with_a_certificate_of_another_name_does_not_start(authority, tiny_plan) -> None:
     own = read_credentials(authority.issue(Role.SITE, "ben"))
     with pytest.raises(IdentityError, match="expected one of site 'ada'"):
-        work(None, own, None, site_id="ada", plan=tiny_plan, manifest=tiny.MANIFEST)
+        work(None, own, None, site_id="ada", plan=tiny_plan, manifest=MANIFEST)
 
 
 def test_a_site_that_is_not_of_the_study_is_refused(address: str, authority) -> None:
@@ -183,7 +173,7 @@ def test_a_coordinator_does_not_start_without_a_study(tmp_path: Path, authority)
 def test_the_command_refuses_whom_the_authority_revoked(
     tmp_path: Path, authority, tiny_plan
 ) -> None:
-    with open_study(tmp_path / "study", tiny_plan, tiny.MANIFEST, tiny.GENESIS):
+    with open_study(tmp_path / "study", tiny_plan, MANIFEST, GENESIS):
         pass
     words = [sys.executable, "-m", "wardround.deploy.cli", "coordinator", "serve"]
     words += [str(tmp_path / "study"), "--listen", "127.0.0.1:0"]

@@ -1,6 +1,5 @@
 """What the coordinator refuses over the network, each by its status; and what it resumes."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+import relay_calls as calls
+from tiny_site import GENESIS
 from wardround.server.study_folder import CHECKPOINTS
 from wardround.shared import codec
 from wardround.shared.checkpoint import CHUNK_BYTES, chunks_of, part_ref
@@ -17,17 +18,6 @@ from wardround.shared.identity import Role
 from wardround.wire.v1 import relay_pb2 as wire
 from wardround.wire.v1 import relay_pb2_grpc as wire_grpc
 
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-calls = _load("relay_calls")
-tiny = calls.tiny
 Code = grpc.StatusCode
 
 
@@ -56,7 +46,7 @@ def kept(tmp_path: Path) -> set[str]:
     root = tmp_path / "study" / CHECKPOINTS
     found = {path.parent.name + path.name for path in (root / "sha256").rglob("*/*")}
     found |= {path.name for path in (root / "partial").glob("*")}
-    return found - {part_ref(name, data).digest for name, data in tiny.GENESIS.items()}
+    return found - {part_ref(name, data).digest for name, data in GENESIS.items()}
 
 
 def test_a_site_with_another_plan_is_refused(address: str, authority) -> None:
@@ -283,7 +273,7 @@ def test_an_upload_goes_on_where_it_was_cut_and_a_download_begins_anywhere(
     assert stub.Offer(offering) == wire.OfferResponse(is_stored=True)
     assert kept(tmp_path) == {part_ref("denoiser", data).digest}
 
-    before = tiny.GENESIS["denoiser"]
+    before = GENESIS["denoiser"]
     asking = wire.FetchRequest(
         token=order.token, part_digest=part_ref("denoiser", before).digest, offset=1_100_000
     )

@@ -1,127 +1,31 @@
 """Kill the coordinator or a site anywhere, start again, and the study ends in the same bytes.
 
-The sites are tiny: their "training" is arithmetic on four numbers. Relay, journal, store, codec and
-egress guard are the real ones.
+The sites are tiny (those of tiny_site.py): their "training" is arithmetic on a few numbers. Relay,
+journal, store, codec and egress guard are the real ones.
 """
 
 import itertools
 import os
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from safetensors.numpy import load, save
 
+from tiny_site import GENESIS, MANIFEST, NUM_EVENTS, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server.events import SiteEvaluated, VisitCommitted
 from wardround.server.journal import Journal, read_events
 from wardround.server.loop import run
 from wardround.server.study_folder import CHECKPOINTS, JOURNAL
-from wardround.shared import codec, seeds, trail
-from wardround.shared.checkpoint import Manifest, ref_of, verified
+from wardround.shared import trail
+from wardround.shared.checkpoint import Manifest
 from wardround.shared.errors import JournalError
-from wardround.shared.messages import (
-    CheckpointUpload,
-    ClassScore,
-    EvaluationReport,
-    Metric,
-    Phase,
-    Progress,
-    TensorSpec,
-    VisitReport,
-)
-from wardround.shared.trail import Trail
-from wardround.site_client.privacy.egress import EgressGuard
 
-MANIFEST = Manifest(
-    parts={
-        "segmenter": (TensorSpec(name="w", shape=(4,), dtype="F32"),),
-        "denoiser": (TensorSpec(name="w", shape=(600, 500), dtype="F32"),),  # more than one chunk
-    },
-    prompt=(TensorSpec(name="tokens", shape=(2,), dtype="F32"),),
-)
-GENESIS = {
-    "segmenter": save({"w": np.zeros(4, np.float32)}),
-    "denoiser": save({"w": np.zeros((600, 500), np.float32)}),
-}
-NUM_EVENTS = 1 + 3 * 2 + 4 * 3 + 1  # created, leased and committed, evaluated, completed
 CALLS_OF_VISITS = (2 + 3 + 4) + 3 * (1 + 3 + 1)  # fetches; progress, three parts, commit
 CALLS_OF_EVALUATIONS = 4 * 3 * (1 + 1)  # fetch, report
 
 
 class _Cut(BaseException):
     """The power went off."""
-
-
-class _TinySite:
-    """A `SiteGateway` whose result depends on the parent, the site and the seed alone."""
-
-    ticks = itertools.count(1)
-
-    def __init__(self, plan, site_id, workspace):
-        self.plan, self.site_id = plan, site_id
-        workspace.mkdir(exist_ok=True)
-        own = Trail(workspace / "audit", holder=f"wardround://site/{site_id}")
-        self.guard = EgressGuard(plan, MANIFEST, site_id=site_id, trail=own)
-
-    def visit(self, order, link):
-        order = codec.decode_visit_order(order)
-        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
-        parent = {
-            part.name: b"".join(verified(part, link.fetch(part))) for part in order.parent.parts
-        }
-        progress = Progress(
-            visit=order.visit, site_id=self.site_id, phase=Phase.SEGMENTER, step=1, total=2
-        )
-        link.progress(self.guard.release(progress))
-        parts = self._train(parent)
-        released = {n: self.guard.release_part(n, data) for n, data in parts.items()}
-        kept = [part for part in order.parent.parts if part.name not in parts]
-        upload = CheckpointUpload(
-            visit=order.visit,
-            site_id=self.site_id,
-            checkpoint=ref_of([*kept, *released.values()]),
-        )
-        announcement = self.guard.release(upload)
-        for name, data in parts.items():
-            link.deliver(announcement, name, data)
-        report = VisitReport(
-            visit=order.visit,
-            site_id=self.site_id,
-            num_train=10,
-            metrics={Metric.SEGMENTER_LOSS: float(load(parts["segmenter"])["w"].sum())},
-            phase_seconds={Phase.SEGMENTER: float(next(self.ticks))},
-        )
-        link.commit(self.guard.release(report), announcement)
-
-    def _train(self, parent):
-        draw = np.random.default_rng(seeds.derive(self.plan.seed, self.site_id))
-        segmenter = load(parent["segmenter"])["w"] * 2 + draw.random(4, np.float32)
-        denoiser = load(parent["denoiser"])["w"] + draw.random((600, 500), np.float32)
-        prompt = draw.random(2, np.float32)
-        return {
-            "segmenter": save({"w": segmenter}),
-            "denoiser": save({"w": denoiser}),
-            f"prompt.{self.site_id}": save({"tokens": prompt}),
-        }
-
-    def evaluate(self, order, link):
-        order = codec.decode_evaluation_order(order)
-        self.guard.begin(order, codec.decode_anchor(link.trail_head()))
-        (part,) = (part for part in order.checkpoint.parts if part.name == "segmenter")
-        total = float(load(b"".join(verified(part, link.fetch(part))))["w"].sum())
-        score = ClassScore(
-            class_name="organ", dice=total / (1 + total), hd95_mm=1.0, asd_mm=None, num_undefined=0
-        )
-        report = EvaluationReport(
-            visit=order.visit,
-            site_id=self.site_id,
-            checkpoint_digest=order.checkpoint.digest,
-            num_cases=4,
-            classes=(score,),
-            data_digest="ab" * 32,
-        )
-        link.evaluated(self.guard.release(report))
 
 
 class _CuttingGateway:
@@ -170,7 +74,7 @@ class _CuttingLink:
 
 
 def _run(plan, folder, *, resume=False, cut=None):
-    sites = {site_id: _TinySite(plan, site_id, folder.parent / site_id) for site_id in plan.sites}
+    sites = {site_id: TinySite(plan, site_id, folder.parent / site_id) for site_id in plan.sites}
     if cut is not None:
         at, after = cut
         calls = itertools.count(1)
@@ -260,7 +164,7 @@ def _num_calls(plan, folder):
     calls = itertools.count(1)
     sites = {
         site_id: _CuttingGateway(
-            _TinySite(plan, site_id, folder.parent / site_id), calls, at=0, after=False
+            TinySite(plan, site_id, folder.parent / site_id), calls, at=0, after=False
         )
         for site_id in plan.sites
     }

@@ -1,15 +1,17 @@
 """Operators look after a study that a real coordinator serves to sites over mutual TLS.
 
 The coordinator is a process of its own, so that it can be killed; the sites are threads with the
-arithmetic of test_resume.py. Heartbeats are a second apart, so a site is absent after three.
+arithmetic of tiny_site.py. Heartbeats are a second apart, so a site is absent after three.
 """
 
-import importlib.util
 from pathlib import Path
 
 import grpc
 import pytest
 
+import relay_calls as calls
+from study_network import Slow, expected, network
+from study_state import digests
 from wardround.deploy.simulate import report_of
 from wardround.deploy.study_client import StudyClient
 from wardround.server import events
@@ -33,18 +35,6 @@ from wardround.shared.study_api import (
 from wardround.wire.v1 import study_pb2 as wire
 from wardround.wire.v1 import study_pb2_grpc as wire_grpc
 
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-net_of = _load("study_network")
-calls, tiny = net_of.calls, net_of.tiny
-network, expected, digests, Slow = net_of.network, net_of.expected, net_of.digests, net_of.Slow
 Code = grpc.StatusCode
 
 

@@ -1,11 +1,12 @@
 """The commands of an operator, as a person types them, against a coordinator that serves."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import relay_calls as calls
+from tiny_site import GENESIS, MANIFEST
 from wardround.deploy.in_process import open_study
 from wardround.server.journal import read_events
 from wardround.server.study_folder import JOURNAL
@@ -14,22 +15,10 @@ from wardround.shared.identity import Role
 STUDY = [sys.executable, "-m", "wardround.deploy.cli", "study"]
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-calls = _load("relay_calls")
-tiny = calls.tiny
-
-
 def test_an_operator_looks_after_a_study_by_commands(tmp_path: Path, authority, tiny_plan) -> None:
     plan = tiny_plan.model_copy(update={"late_sites": True})
     study = tmp_path / "study"
-    with open_study(study, plan, tiny.MANIFEST, tiny.GENESIS, engine="grpc", is_on_hold=True):
+    with open_study(study, plan, MANIFEST, GENESIS, engine="grpc", is_on_hold=True):
         pass
     coordinator = calls.Coordinator(study, authority.issue(Role.COORDINATOR, "hub"))
     coordinator.start()
@@ -98,9 +87,7 @@ def test_a_study_that_nobody_serves_is_started_in_its_folder(
     tmp_path: Path, authority, tiny_plan
 ) -> None:
     study, own = tmp_path / "study", authority.issue(Role.OPERATOR, "anna")
-    with open_study(
-        study, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", is_on_hold=True
-    ):
+    with open_study(study, tiny_plan, MANIFEST, GENESIS, engine="flower", is_on_hold=True):
         pass
 
     def wardround(*words: str) -> subprocess.CompletedProcess[str]:

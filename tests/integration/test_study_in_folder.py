@@ -1,10 +1,10 @@
 """An operator looks after a study in its folder, where nobody serves it."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.study_in_folder import StudyInFolder
 from wardround.server.events import StudyStarted
@@ -16,22 +16,11 @@ from wardround.shared.identity import Role, read_credentials
 from wardround.shared.study_api import Pause, Reorder, Resume, Skip, Standing, Start, Withdraw
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
-
-
 @pytest.fixture
 def folder(tmp_path: Path, tiny_plan) -> Path:
     """The folder of a study that was created on hold."""
     with open_study(
-        tmp_path / "study", tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", is_on_hold=True
+        tmp_path / "study", tiny_plan, MANIFEST, GENESIS, engine="flower", is_on_hold=True
     ):
         return tmp_path / "study"
 
@@ -51,10 +40,8 @@ def test_what_is_changed_in_the_folder_is_what_the_next_run_does(
     study.change(Reorder(("cai", "ben")))
     assert study.change(Start()).standing is Standing.RUNNING
     assert StudyStarted(by="anna") in read_events(folder / JOURNAL)
-    sites = {name: tiny._TinySite(tiny_plan, name, folder / name) for name in tiny_plan.sites}
-    with open_study(
-        folder, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", resume=True
-    ) as relay:
+    sites = {name: TinySite(tiny_plan, name, folder / name) for name in tiny_plan.sites}
+    with open_study(folder, tiny_plan, MANIFEST, GENESIS, engine="flower", resume=True) as relay:
         assert study.status()[0].standing is Standing.RUNNING, "one may look during a run"
         assert run(relay, InProcessEngine(sites, relay)).visited == ("cai", "ben")
     assert study.status()[0].standing is Standing.COMPLETE
@@ -71,7 +58,7 @@ def test_a_study_that_is_being_run_is_not_changed(
     folder: Path, study: StudyInFolder, tiny_plan
 ) -> None:
     with (
-        open_study(folder, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", resume=True),
+        open_study(folder, tiny_plan, MANIFEST, GENESIS, engine="flower", resume=True),
         pytest.raises(JournalError, match="in use by another process"),
     ):
         study.change(Start())

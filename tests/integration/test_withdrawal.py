@@ -1,15 +1,17 @@
 """A site is withdrawn: nothing of its prompt stays, and the study is one in which it never was.
 
-The sites' training is arithmetic, as in test_resume.py; journal, store, relay and engines are real.
+The sites' training is arithmetic, as in tiny_site.py; journal, store, relay and engines are real.
 """
 
-import importlib.util
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load
 
+from study_network import Slow, expected, network
+from study_state import digests
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.server import study_folder
 from wardround.server.events import SiteWithdrawn
@@ -20,23 +22,12 @@ from wardround.server.store import ArtefactStore
 from wardround.shared.study_api import Remedy, SiteStanding, Standing, Withdraw
 
 
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-net = _load("study_network")
-tiny = net.tiny
-
-
 def in_process(sites, relay):
     return run(relay, InProcessEngine(sites, relay))
 
 
 def over_flower(sites, relay):
+    from local_grid import LocalGrid
     from wardround.deploy.flower.client_app import client_app
     from wardround.deploy.flower.engine import FlowerEngine, registered_nodes
 
@@ -47,19 +38,19 @@ def over_flower(sites, relay):
 
         return client_app(open_site)
 
-    grid = _load("local_grid").LocalGrid({name: app_of(site) for name, site in sites.items()})
+    grid = LocalGrid({name: app_of(site) for name, site in sites.items()})
     return run(relay, FlowerEngine(grid, relay, registered_nodes(grid)))
 
 
 def sites_of(plan, folder: Path):
-    return {name: tiny._TinySite(plan, name, folder / name) for name in plan.sites}
+    return {name: TinySite(plan, name, folder / name) for name in plan.sites}
 
 
 def finished(folder: Path, plan):
     """A whole study in `folder`; returns its sites and state."""
     folder.mkdir(exist_ok=True)
     sites = sites_of(plan, folder)
-    with open_study(folder / "study", plan, tiny.MANIFEST, tiny.GENESIS) as relay:
+    with open_study(folder / "study", plan, MANIFEST, GENESIS) as relay:
         return sites, run(relay, InProcessEngine(sites, relay))
 
 
@@ -90,7 +81,7 @@ def test_the_study_goes_on_as_one_in_which_the_site_never_took_part(
     with study_folder.hold(study) as (relay, _):
         relay.change(Withdraw(site_id, Remedy.CONTINUE), "anna")
     assert not any(one in contents_of(study) for one in searched)
-    with open_study(study, tiny_plan, tiny.MANIFEST, tiny.GENESIS, resume=True) as relay:
+    with open_study(study, tiny_plan, MANIFEST, GENESIS, resume=True) as relay:
         state = engine(sites, relay)
         files = {path.name for path in (study / "checkpoints" / "sha256").glob("*/*")}
     left = tuple(name for name in tiny_plan.sites if name != site_id)
@@ -149,10 +140,10 @@ def test_a_site_is_withdrawn_while_another_makes_its_visit(tmp_path, authority, 
     slow: list = []
 
     def held(site):
-        slow.append(net.Slow(site))
+        slow.append(Slow(site))
         return slow[0]
 
-    with net.network(tmp_path, authority, tiny_plan) as served, served.operator() as operator:
+    with network(tmp_path, authority, tiny_plan) as served, served.operator() as operator:
         served.start("ada", "cai")
         served.start("ben", around=held)
         assert slow[0].begun.wait(60)
@@ -170,6 +161,6 @@ def test_a_site_is_withdrawn_while_another_makes_its_visit(tmp_path, authority, 
         slow[0].go.set()
         state = served.end()
     assert state.standing is Standing.COMPLETE
-    assert net.digests(state) == net.expected(tiny_plan, tmp_path / "never", "ben", "cai")
+    assert digests(state) == expected(tiny_plan, tmp_path / "never", "ben", "cai")
     assert not any(one in contents_of(tmp_path / "study") for one in searched)
     assert fold(read_events(tmp_path / "study" / study_folder.JOURNAL)) == state

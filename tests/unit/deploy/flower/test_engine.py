@@ -1,6 +1,5 @@
 """Orders out, results in, whatever Flower loses on the way."""
 
-import importlib.util
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'w
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
+from local_grid import NOT_TAKEN, RESTARTED, LocalGrid
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.flower.client_app import client_app
 from wardround.deploy.flower.engine import ERRORS, FlowerEngine, registered_nodes
 from wardround.deploy.flower.records import unpack_order
@@ -32,29 +33,18 @@ from wardround.shared.plan import Absence
 from wardround.shared.study_api import Standing
 
 
-def _load(name: str):
-    path = Path(__file__).parents[3] / "integration" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny, local_grid = _load("test_resume"), _load("local_grid")
-
-
 class Federation:
     """A study of three tiny sites over a local grid."""
 
     def __init__(self, folder: Path, plan, mishaps=()) -> None:
-        self.sites = {name: tiny._TinySite(plan, name, folder / name) for name in plan.sites}
+        self.sites = {name: TinySite(plan, name, folder / name) for name in plan.sites}
         apps = {name: self._app(name) for name in plan.sites}
-        self.grid = local_grid.LocalGrid(apps, mishaps)
+        self.grid = LocalGrid(apps, mishaps)
         self.slept: list[float] = []
         self.plan, self.refusing = plan, dict[str, RefusalReason]()
         self.on_sleep = lambda: None
         self.clock = lambda: sum(self.slept)
-        self._study = (folder / "study", plan, tiny.MANIFEST, tiny.GENESIS)
+        self._study = (folder / "study", plan, MANIFEST, GENESIS)
 
     def _app(self, name: str) -> ClientApp:
         @contextmanager
@@ -133,7 +123,7 @@ def test_what_flower_loses_is_sent_again_as_the_same_order(
 def test_the_pause_before_an_order_is_sent_again_grows_to_half_a_minute(
     tmp_path: Path, tiny_plan
 ) -> None:
-    lossy = Federation(tmp_path, tiny_plan, [local_grid.NOT_TAKEN] * 7)
+    lossy = Federation(tmp_path, tiny_plan, [NOT_TAKEN] * 7)
     assert lossy.run().is_complete
     assert lossy.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
@@ -142,7 +132,7 @@ def test_an_order_is_sent_again_where_a_supernode_is_back_before_it_was_missed(
     tmp_path: Path, tiny_plan, federation: Federation
 ) -> None:
     (tmp_path / "other").mkdir()
-    lossy = Federation(tmp_path / "other", tiny_plan, [None, None, None, local_grid.RESTARTED])
+    lossy = Federation(tmp_path / "other", tiny_plan, [None, None, None, RESTARTED])
     assert lossy.run().checkpoints == federation.run().checkpoints
     orders = [unpack_order(message.content).order for message in lossy.grid.sent]
     assert orders[3] == orders[4]
@@ -186,7 +176,7 @@ def test_an_error_at_a_site_arrives_as_its_class_alone(
         federation.run()
     assert type(caught.value) is kind
     (message,) = federation.grid.sent
-    reply = federation.grid._apps["ada"](message, None)
+    reply = federation.grid.apps["ada"](message, None)
     assert b"doe_jane" not in b"".join(r.deflate() for r in reply.content.values())
 
 
@@ -203,14 +193,14 @@ def test_a_site_that_ends_without_a_report_is_an_error(federation: Federation) -
 
 
 def test_the_answer_to_another_order_is_refused(federation: Federation) -> None:
-    app = federation.grid._apps["ada"]
+    app = federation.grid.apps["ada"]
     answers = []
 
     def first_answer_again(message, context):
         answers.append(app(message, context))
         return answers[0]
 
-    federation.grid._apps = federation.grid._apps | {"ada": first_answer_again}
+    federation.grid.apps = federation.grid.apps | {"ada": first_answer_again}
     with pytest.raises(WireError, match="answered another order"):
         federation.run()
 
@@ -312,6 +302,6 @@ def test_a_refusal_in_the_name_of_another_site_is_no_refusal(tmp_path: Path, tin
         raise NotApproved("no")
         yield
 
-    federation.grid._apps = federation.grid._apps | {"ada": client_app(open_site)}
+    federation.grid.apps = federation.grid.apps | {"ada": client_app(open_site)}
     with pytest.raises(WireError, match="site 'ada' told of a refusal by 'ben'"):
         federation.run()

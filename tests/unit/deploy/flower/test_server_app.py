@@ -1,6 +1,5 @@
 """What a run does with the study in its folder, before and after the study's loop."""
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ pytest.importorskip("flwr", reason="the Flower engine needs flwr: pip install 'w
 
 from flwr.app import Context, RecordDict
 
+from tiny_site import GENESIS, MANIFEST
 from wardround.deploy.flower import server_app, simulation_app
 from wardround.deploy.in_process import open_study
 from wardround.server.journal import read_events
@@ -18,17 +18,6 @@ from wardround.server.relay import Relay
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.errors import DataError, JournalError, UsageError
 from wardround.shared.study_api import Pause
-
-
-def _load(name: str):
-    path = Path(__file__).parents[3] / "integration" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +50,7 @@ def test_a_run_says_what_lets_a_study_go_on(
     tmp_path: Path, tiny_plan, is_on_hold: bool, said: str
 ) -> None:
     with open_study(
-        tmp_path, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower", is_on_hold=is_on_hold
+        tmp_path, tiny_plan, MANIFEST, GENESIS, engine="flower", is_on_hold=is_on_hold
     ) as relay:
         if not is_on_hold:
             relay.change(Pause(), "anna")
@@ -73,7 +62,7 @@ def test_a_run_says_what_lets_a_study_go_on(
 
 def test_a_simulation_names_the_sites_whose_data_are_not_there(tmp_path: Path, tiny_plan) -> None:
     study, data = tmp_path / "study", tmp_path / "data"
-    with open_study(study, tiny_plan, tiny.MANIFEST, tiny.GENESIS, engine="flower"):
+    with open_study(study, tiny_plan, MANIFEST, GENESIS, engine="flower"):
         (data / "ben").mkdir(parents=True)
     with pytest.raises(DataError, match="has no folder ada, cai"):
         simulation_app.server(None, context(study=study, data=data))

@@ -4,29 +4,20 @@ It stops in the middle of a visit for as long as there is a file `pause` in its 
 where there is one called `fail`.
 """
 
-import importlib.util
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiny_site import TinySite
 from wardround.deploy.flower import client_app, site_program
 from wardround.shared import plan as plans
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextmanager
 def open_site(context, order, tell):
     settings = context.node_config
     workspace = Path(settings["workspace"])
-    tiny = _load("test_resume")
-    site = tiny._TinySite(plans.load(Path(settings["plan"])), settings["site"], workspace)
+    site = TinySite(plans.load(Path(settings["plan"])), settings["site"], workspace)
     yield _Stopping(site, workspace)
 
 

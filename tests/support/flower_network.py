@@ -34,11 +34,10 @@ NGINX = shutil.which("nginx")
 BIN = Path(sys.executable).parent
 WARDROUND = [sys.executable, "-m", "wardround.deploy.cli"]
 TINY_PROGRAM = """#!{python}
-import importlib.util
-spec = importlib.util.spec_from_file_location("flower_tiny_site", {file!r})
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-module.main({digest!r})
+import sys
+sys.path.insert(0, {folder!r})
+import flower_tiny_site
+flower_tiny_site.main({digest!r})
 """
 
 
@@ -187,7 +186,7 @@ class Network:
         (flower / "programs" / "flwr-clientapp").write_text(
             TINY_PROGRAM.format(
                 python=sys.executable,
-                file=str(Path(__file__).with_name("flower_tiny_site.py")),
+                folder=str(Path(__file__).parent),
                 digest=bundle.digest(),
             )
         )

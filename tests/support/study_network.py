@@ -1,33 +1,23 @@
 """A study at a real coordinator with its operator, and as many of its sites as a test starts."""
 
-import importlib.util
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from relay_calls import Coordinator
+from study_state import digests, state_of
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.in_process import InProcessEngine, open_study
 from wardround.deploy.study_client import StudyClient
 from wardround.server import events
 from wardround.server.journal import read_events
 from wardround.server.loop import run
-from wardround.server.state import StudyState, fold
+from wardround.server.state import StudyState
 from wardround.server.study_folder import JOURNAL
 from wardround.shared.connection import Connection
 from wardround.shared.identity import Role, read_credentials
 from wardround.site_client.dial import work
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-calls = _load("relay_calls")
-tiny = calls.tiny
 
 
 class Network:
@@ -36,12 +26,10 @@ class Network:
     def __init__(self, folder: Path, authority, plan, *, is_on_hold: bool = False) -> None:
         self.plan, self.study = plan, folder / "study"
         self._folder, self._authority = folder, authority
-        with open_study(
-            self.study, plan, tiny.MANIFEST, tiny.GENESIS, engine="grpc", is_on_hold=is_on_hold
-        ):
+        with open_study(self.study, plan, MANIFEST, GENESIS, engine="grpc", is_on_hold=is_on_hold):
             pass
         hub = authority.issue(Role.COORDINATOR, "hub")
-        self.coordinator = calls.Coordinator(self.study, hub)
+        self.coordinator = Coordinator(self.study, hub)
         self.coordinator.start()
         self._threads: list[threading.Thread] = []
         self.ended: list[str] = []
@@ -56,7 +44,7 @@ class Network:
         """Start sites; `around` makes something else of the gateway."""
         for site_id in site_ids:
             own = read_credentials(self._authority.issue(Role.SITE, site_id))
-            site = around(tiny._TinySite(self.plan, site_id, self._folder / site_id))
+            site = around(TinySite(self.plan, site_id, self._folder / site_id))
 
             def live(site_id: str = site_id, own=own, site=site) -> None:
                 with Connection(
@@ -68,7 +56,7 @@ class Network:
                         site,
                         site_id=site_id,
                         plan=self.plan,
-                        manifest=tiny.MANIFEST,
+                        manifest=MANIFEST,
                     )
                 self.ended.append(site_id)
 
@@ -91,9 +79,7 @@ class Network:
         return read_events(self.study / JOURNAL)
 
     def state(self) -> StudyState:
-        state = fold(self.history())
-        assert state is not None
-        return state
+        return state_of(self.study)
 
     def wait_until(self, is_so: Callable[[StudyState], bool]) -> None:
         while not is_so(self.state()):
@@ -113,14 +99,9 @@ def expected(plan, folder: Path, *sites: str) -> list[str]:
     """The digests of a study in one process whose sites are visited in this order."""
     folder.mkdir()
     plan = plan.model_copy(update={"sites": sites})
-    gateways = {site: tiny._TinySite(plan, site, folder / site) for site in sites}
-    with open_study(folder / "study", plan, tiny.MANIFEST, tiny.GENESIS) as relay:
-        state = run(relay, InProcessEngine(gateways, relay))
-    return [checkpoint.digest for checkpoint in state.checkpoints]
-
-
-def digests(state: StudyState) -> list[str]:
-    return [checkpoint.digest for checkpoint in state.checkpoints]
+    gateways = {site: TinySite(plan, site, folder / site) for site in sites}
+    with open_study(folder / "study", plan, MANIFEST, GENESIS) as relay:
+        return digests(run(relay, InProcessEngine(gateways, relay)))
 
 
 class Slow:

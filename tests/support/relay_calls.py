@@ -1,6 +1,5 @@
 """A coordinator as a real process with mutual TLS, and the calls of a site made one by one."""
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from tiny_site import GENESIS, MANIFEST, TinySite
 from wardround.deploy.in_process import open_study
 from wardround.shared import codec
 from wardround.shared.checkpoint import part_ref, ref_of
@@ -32,17 +32,6 @@ serve(Path(study), read_credentials(Path(credentials)), f"127.0.0.1:{port}",
       revoked=lambda: serials, on_listening=lambda port: print(port, flush=True), poll_s=0.05,
       heartbeat_s=1, linger_s=120)
 """
-
-
-def _load(name: str):
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("test_resume")
 
 
 class Coordinator:
@@ -73,7 +62,7 @@ class Coordinator:
 @contextmanager
 def serving(tmp_path: Path, authority, plan, *revoked: int) -> Iterator[str]:
     """Serve a study of three tiny sites, and give its address."""
-    with open_study(tmp_path / "study", plan, tiny.MANIFEST, tiny.GENESIS):
+    with open_study(tmp_path / "study", plan, MANIFEST, GENESIS):
         pass
     hub = authority.issue(Role.COORDINATOR, "hub")
     coordinator = Coordinator(tmp_path / "study", hub, *revoked)
@@ -122,7 +111,7 @@ def evaluate(stub, plan, site_id: str, workspace: Path) -> wire.NextOrderRespons
     """Carry out the evaluation that is due at a site."""
     answer = stub.NextOrder(wire.NextOrderRequest())
     assert answer.kind == wire.ORDER_KIND_EVALUATION
-    site = tiny._TinySite(plan, site_id, workspace / site_id)
+    site = TinySite(plan, site_id, workspace / site_id)
     site.evaluate(answer.order, _Link(stub, answer.token, answer.trail))
     return answer
 

@@ -30,7 +30,7 @@ class LocalGrid(Grid):
         self.names = list(apps)
         self.sent: list[Message] = []
         self._num_starts = dict.fromkeys(apps, 1)
-        self._apps, self._mishaps = apps, iter(mishaps)
+        self.apps, self._mishaps = apps, iter(mishaps)
         self._replies: dict[str, Message] = {}
 
     def get_nodes(self) -> Iterable[NodeInfo]:
@@ -51,7 +51,7 @@ class LocalGrid(Grid):
         self.sent.append(message)
         key = str(len(self.sent))
         message.metadata.__dict__["_message_id"] = key
-        name, app = list(self._apps.items())[message.metadata.dst_node_id - 1]
+        name, app = list(self.apps.items())[message.metadata.dst_node_id - 1]
         if mishap == RESTARTED:
             self._num_starts[name] += 1
             return [key]
@@ -66,7 +66,7 @@ class LocalGrid(Grid):
         return iter([self._replies.pop(key) for key in message_ids if key in self._replies])
 
     def _apps_index(self, name: str) -> int:
-        return list(self._apps).index(name) + 1
+        return list(self.apps).index(name) + 1
 
     def get_node_ids(self) -> Iterable[int]:
         return [node.node_id for node in self.get_nodes()]
