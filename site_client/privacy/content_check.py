@@ -10,6 +10,7 @@ A site that means to hide bits in weights of the right shape can: noise of the s
 step cannot be told from a training step. What bounds it is the byte budget.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -64,7 +65,10 @@ class ContentCheck:
                     _expect_in_reach(name, key, values, start, reach)
                 _expect_ordinary(name, key, values)
             is_smooth = name == METHOD or (name, key) in self._began_at_nought
-            self._images.expect_unlike(name, key, values, values - start, is_smooth=is_smooth)
+            kernel = math.prod(tensor.shape[2:])
+            self._images.expect_unlike(
+                name, key, values, values - start, kernel=kernel, is_smooth=is_smooth
+            )
 
     def _before(self, name: str, data: bytes) -> dict[str, np.ndarray]:
         """Return what a part was before the visit: the parent's, or an untrained decoder."""
