@@ -154,15 +154,10 @@ def _is_image(values: np.ndarray, kernel: int) -> bool:
     unit, smoothness = _stretches(values)
     is_smooth = smoothness > IMAGE_SMOOTH
     is_most = len(is_smooth) >= IMAGE_RUN and float(is_smooth.mean()) > IMAGE_SHARE
-    runs = [run for run in _runs(is_smooth) if run.stop - run.start >= IMAGE_RUN]
     suspects = [np.flatnonzero(is_smooth)] if is_most else []
-    suspects += [np.arange(run.start, run.stop) for run in runs]
+    runs = np.convolve(is_smooth, np.ones(IMAGE_RUN, int), "valid") == IMAGE_RUN
+    suspects += [np.arange(first, first + IMAGE_RUN) for first in np.flatnonzero(runs)]
     return any(_over_borders(unit, which, kernel) > IMAGE_BORDER for which in suspects)
-
-
-def _runs(is_so: np.ndarray) -> list[slice]:
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], is_so, [False]]).astype(np.int8)))
-    return [slice(first, last) for first, last in zip(ends[::2], ends[1::2], strict=True)]
 
 
 def _over_borders(unit: np.ndarray, which: np.ndarray, kernel: int) -> float:

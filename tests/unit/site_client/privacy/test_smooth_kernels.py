@@ -70,3 +70,18 @@ def test_an_image_of_whatever_origin_in_the_place_of_kernels_does_not(plan, site
 
     with pytest.raises(EgressRefused, match="looks like an image"):
         _released(plan, hidden)
+
+
+def test_an_image_among_smooth_kernels_does_not_either(plan) -> None:
+    """A quarter of a tensor of flat kernels: neither most of it nor a run of its own."""
+    draw = np.random.default_rng(3)
+    image = make_case(MOCK_SITES[0], seed=3, number=5)[0].transpose(2, 0, 1).ravel() / 250
+
+    def hidden(shape: tuple[int, ...]) -> np.ndarray:
+        weights = np.broadcast_to(draw.normal(size=(*shape[:2], 1, 1)), shape).flatten()
+        count = weights.size // 4
+        weights[count : 2 * count] = np.resize(image, count)
+        return weights.reshape(shape)
+
+    with pytest.raises(EgressRefused, match="looks like an image"):
+        _released(plan, hidden)
