@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-FORMAT = "wardround.memo.4"
+FORMAT = "wardround.memo.5"
 LINEAGE = "lineage"  # the sites that a result was made from: a key's value, kept with the result
 UNKNOWN = ""  # among the sites of a result that does not tell
 

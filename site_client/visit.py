@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from wardround.shared import seeds
-from wardround.shared.checkpoint import ENCODER, LABELLER, PROMPT
+from wardround.shared.checkpoint import ENCODER, PROMPT
 from wardround.shared.formal_dp import covers_segmenter
 from wardround.shared.messages import Metric, Phase, VisitOrder
 from wardround.shared.plan import StudyPlan
@@ -25,40 +25,20 @@ from wardround.shared.plan_method import GROWS_DECODERS
 from wardround.site_client.audit_phase import AuditPhase
 from wardround.site_client.data.cases import SiteData
 from wardround.site_client.decoder_phase import DecoderPhase
-from wardround.site_client.learning.denoiser import new_prompt
-from wardround.site_client.learning.generator_training import Remembered, regularised
-from wardround.site_client.learning.genesis import keeps_segmenters, untrained_segmenter
+from wardround.site_client.denoiser_phase import Denoised, DenoiserPhase
+from wardround.site_client.learning.generator_training import Remembered
 from wardround.site_client.learning.judging import judge_of
-from wardround.site_client.learning.methods import find_method
-from wardround.site_client.learning.methods.method import Arrival
 from wardround.site_client.learning.pool import Pool
-from wardround.site_client.learning.segmenter_training import step_samples, train_segmenter
 from wardround.site_client.learning.task_kinds import kind_of
-from wardround.site_client.learning.weights import (
-    PROMPT_TENSOR,
-    fill_network,
-    pack,
-    unpack,
-)
 from wardround.site_client.memo import Memo, Result
 from wardround.site_client.privacy.inspection import Inspection
 from wardround.site_client.privacy.memorisation import Limits
-from wardround.site_client.private_phase import PrivatePhase
 from wardround.site_client.replay_phase import ReplayPhase
+from wardround.site_client.segmenter_phase import SegmenterPhase
 from wardround.site_client.side_by_side import alongside
 from wardround.site_client.training_pools import TrainingPools
 
 Watch = Callable[[Phase, int, int], None]
-_STATE = "method/"  # before the names of what a method remembers, in the memo
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Denoised:
-    """What training the denoiser gave: checkpoint parts, the loss if it may leave, the time."""
-
-    parts: dict[str, bytes]
-    loss: float | None
-    seconds: float
 
 
 @dataclass(kw_only=True)
@@ -102,8 +82,6 @@ class Visit:
         if "denoiser" in parts and self.plan.audit.samples:
             with self._phase(Phase.AUDIT):
                 parts |= self._inspected(parts, remembered)
-        if keeps_segmenters(self.plan):
-            parts[LABELLER + self.order.site_id] = parts["segmenter"]
         made = {**self.parent, **parts}
         with self._phase(Phase.EVALUATE) as watch:
             self.metrics[Metric.DICE_AFTER] = self._dice(made, watch)
@@ -169,16 +147,14 @@ class Visit:
 
     def _train(self, remembered: list[Remembered]) -> dict[str, bytes]:
         """Train segmenter and denoiser side by side: neither needs what the other becomes."""
-        segmenter = kind_of(self.plan.task).build(self.plan, 0)
-        fill_network(segmenter, self.parent["segmenter"])
         if "denoiser" not in self.parent:
             with self._phase(Phase.SEGMENTER) as watch:
-                return self._train_segmenter(segmenter, remembered, watch)
+                return self._train_segmenter(self._own_samples(), remembered, watch)
         if covers_segmenter(self.plan, self.order.visited):
-            return self._train_on_drawn(segmenter, remembered)
+            return self._train_on_drawn(remembered)
         with alongside(lambda watch: self._train_denoiser(remembered, 0, watch)) as denoiser:
             with self._phase(Phase.SEGMENTER) as watch:
-                parts = self._train_segmenter(segmenter, remembered, watch)
+                parts = self._train_segmenter(self._own_samples(), remembered, watch)
             self.watch(Phase.DENOISER, 0, 0)
             trained = denoiser.wait(lambda step, steps: self.watch(Phase.DENOISER, step, steps))
         # What the denoiser took longer than the segmenter, so that phases add up to the visit.
@@ -186,9 +162,7 @@ class Visit:
         self._report_loss(trained)
         return parts | trained.parts
 
-    def _train_on_drawn(
-        self, segmenter: torch.nn.Module, remembered: list[Remembered]
-    ) -> dict[str, bytes]:
+    def _train_on_drawn(self, remembered: list[Remembered]) -> dict[str, bytes]:
         """Train the own prompt, then the segmenter on its pairs: a function of what is covered."""
         site = self.order.site_id
         with self._phase(Phase.DENOISER) as watch:
@@ -196,58 +170,25 @@ class Visit:
         digest = hashlib.sha256(prompted[PROMPT + site]).hexdigest()
         with self._phase(Phase.SEGMENTER) as watch:
             parts, still = {**self.parent, **prompted}, lambda _done, _all: None
-            own = self._drawn_under(parts, [site], still, prompt=digest)[0]
-            trained = self._train_segmenter(segmenter, remembered, watch, (own.pairs, digest))
-        return trained | prompted
+            own = self._drawn_under(parts, [site], still, prompt=digest)[0].pairs
+            return prompted | self._train_segmenter(own, remembered, watch, drawn_under=digest)
 
     def _train_segmenter(
         self,
-        segmenter: torch.nn.Module,
+        own: Pool,
         remembered: list[Remembered],
         watch: Callable[[int, int], None],
-        drawn: tuple[Pool, str] | None = None,  # in the own cases' place, and the prompt's digest
+        **more: Any,
     ) -> dict[str, bytes]:
-        """Return the parts `segmenter` and, where the method remembers something, `method`."""
-        method, plan = find_method(self.plan.method.name), self.plan
-        if method.is_per_site:
-            segmenter = untrained_segmenter(plan)
-        if method.has_intensity_stack:
-            stack = plan.augmentation.model_copy(update={"intensity": True})
-            plan = plan.model_copy(update={"augmentation": stack})
-        own_samples = self._pools.samples(self.data) if drawn is None else drawn[0]
-        pools = self._pools.of(method, own_samples, remembered, segmenter)
-        if pools.agreement is not None:
-            self.metrics[Metric.REPLAY_AGREEMENT] = pools.agreement
-
-        def trained() -> Result:
-            learner = method.begin(
-                Arrival(
-                    segmenter=segmenter,
-                    state=unpack(self.parent["method"]) if "method" in self.parent else {},
-                    is_first=not self.order.visited,
-                    plan=plan,
-                    draw=partial(step_samples, pools.own, pools.replay, plan),
-                )
-            )
-            outcome = train_segmenter(
-                segmenter,
-                own=pools.own,
-                replay=pools.replay,
-                learner=learner,
-                plan=plan,
-                generator=self._stream("segmenter"),
-                watch=watch,
-            )
-            state = learner.leave(pools.own, pools.replay, self._stream("method"))
-            numbers = {"loss": outcome.loss}
-            if outcome.cosine_first is not None and outcome.cosine_last is not None:
-                numbers |= {
-                    "cosine_first": outcome.cosine_first,
-                    "cosine_last": outcome.cosine_last,
-                }
-            tensors = {f"{_STATE}{name}": tensor for name, tensor in state.items()}
-            return Result(tensors={**segmenter.state_dict(), **tensors}, numbers=numbers)
-
+        """Train the segmenter on `own` and replay; `more` goes into the memo's key."""
+        phase = SegmenterPhase(
+            plan=self.plan,
+            site_id=self.order.site_id,
+            parent=self.parent,
+            pools=self._pools,
+            recall=self._recall,
+            stream=self._stream,
+        )
         key = self._key(
             "segmenter",
             parent=self._digests(),
@@ -259,20 +200,30 @@ class Visit:
                 for site in self.plan.sites
                 if site in self.borrowed
             ],
-            **({} if drawn is None else {"drawn_under": drawn[1]}),
+            **more,
         )
-        result = self._recall(key, trained)
-        self.metrics[Metric.SEGMENTER_LOSS] = result.numbers["loss"]
-        if "cosine_first" in result.numbers:
-            self.metrics[Metric.GRADIENT_COSINE_FIRST] = result.numbers["cosine_first"]
-            self.metrics[Metric.GRADIENT_COSINE_LAST] = result.numbers["cosine_last"]
-        state = {
-            name.removeprefix(_STATE): tensor
-            for name, tensor in result.tensors.items()
-            if name.startswith(_STATE)
-        }
-        weights = {n: t for n, t in result.tensors.items() if not n.startswith(_STATE)}
-        return {"segmenter": pack(weights)} | ({"method": pack(state)} if state else {})
+        trained = phase.run(own, remembered, key=key, watch=watch)
+        self.metrics |= trained.metrics
+        return trained.parts
+
+    def _train_denoiser(
+        self, remembered: list[Remembered], attempt: int, watch: Callable[[int, int], None]
+    ) -> Denoised:
+        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing."""
+        prompts = [PROMPT + site for site in self.order.visited]
+        phase = DenoiserPhase(
+            plan=self.plan,
+            data=self.data,
+            parent=self.parent,
+            memo=self.memo,
+            key=partial(self._key, parent=self._digests("denoiser", *prompts)),
+            stream=self._stream,
+            secret=self.secret,
+        )
+        return phase.run(remembered, attempt, watch)
+
+    def _own_samples(self) -> Pool:
+        return self._pools.samples(self.data)
 
     @property
     def _pools(self) -> TrainingPools:
@@ -301,60 +252,9 @@ class Visit:
             self.metrics |= inspection.metrics()
         return passed
 
-    def _report_loss(self, trained: _Denoised) -> None:
+    def _report_loss(self, trained: Denoised) -> None:
         if trained.loss is not None:
             self.metrics[Metric.DENOISER_LOSS] = trained.loss
-
-    def _train_denoiser(
-        self, remembered: list[Remembered], attempt: int, watch: Callable[[int, int], None]
-    ) -> _Denoised:
-        """Train the denoiser and the own prompt; runs on a thread of its own, changes nothing.
-
-        Each further `attempt` is more regularised than the one before.
-        """
-        start_s = time.perf_counter()
-        torch.set_num_threads(self.plan.compute.threads)  # torch counts threads per thread
-        kind = find_method(self.plan.method.name).generator
-        denoiser = kind.build(self.plan.task, self.plan.denoiser, 0)
-        fill_network(denoiser, self.parent["denoiser"])
-        again = (str(attempt),) if attempt else ()
-        plan = regularised(self.plan, attempt)
-        earlier = [site.prompt_PW for site in remembered]
-        start = new_prompt(plan.denoiser, earlier, self._stream("prompt", *again))
-        prompts = [PROMPT + site for site in self.order.visited]
-        key = self._key("denoiser", *again, parent=self._digests("denoiser", *prompts))
-
-        def trained() -> Result:
-            student, prompt_PW, loss = kind.train(
-                denoiser,
-                start,
-                own=self._pools.samples(self.data),
-                earlier=remembered,
-                plan=plan,
-                generator=self._stream("denoiser", *again),
-                watch=watch,
-            )
-            tensors = {f"denoiser.{name}": tensor for name, tensor in student.state_dict().items()}
-            return Result(tensors={**tensors, PROMPT_TENSOR: prompt_PW}, numbers={"loss": loss})
-
-        if self.secret is None:
-            result = self.memo.recall(key, trained)
-        else:
-            phase = PrivatePhase(plan=self.plan, data=self.data, secret=self.secret, memo=self.memo)
-            result = phase.run(denoiser, start, key=key, watch=watch)
-        weights = {
-            name.removeprefix("denoiser."): tensor
-            for name, tensor in result.tensors.items()
-            if name.startswith("denoiser.")
-        }
-        return _Denoised(
-            parts={
-                "denoiser": pack(weights) if weights else self.parent["denoiser"],
-                PROMPT + self.order.site_id: pack({PROMPT_TENSOR: result.tensors[PROMPT_TENSOR]}),
-            },
-            loss=result.numbers.get("loss"),
-            seconds=time.perf_counter() - start_s + result.saved_seconds,
-        )
 
     def _recall(self, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
         result = self.memo.recall(key, compute)

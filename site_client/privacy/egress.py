@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import LABELLER, PROMPT, Form, Manifest
+from wardround.shared.checkpoint import PROMPT, Form, Manifest
 from wardround.shared.errors import (
     AuditFailed,
     BudgetSpent,
@@ -49,13 +49,21 @@ _K = TypeVar("_K")
 
 
 class ContentCheck(Protocol):
-    """Looks into a part for what no training puts there."""
+    """Looks into parts for what no training puts there."""
 
     def __call__(self, name: str, data: bytes) -> None:
         """Look at the file of the part `name`.
 
         Raises:
             EgressRefused: It holds what it may not.
+        """
+        ...
+
+    def expect_one_training(self, digests: Mapping[str, str]) -> None:
+        """Look at the parts that are to be announced together, name -> digest.
+
+        Raises:
+            EgressRefused: They do not come from one training.
         """
         ...
 
@@ -249,13 +257,9 @@ class EgressGuard:
                     f"part '{part.name}' of the checkpoint was neither released in this visit "
                     f"nor is it the parent's. Release every part before the upload is announced."
                 )
-        digests = {part.name: part.digest for part in upload.checkpoint.parts}
-        labeller = LABELLER + self._site_id
-        if labeller in digests and digests[labeller] != digests["segmenter"]:
-            raise EgressRefused(
-                f"part '{labeller}' is not the segmenter that leaves this site. A site's labeller "
-                f"has the very bytes of its segmenter."
-            )
+        if self._content_check is not None:
+            digests = {part.name: part.digest for part in upload.checkpoint.parts}
+            self._content_check.expect_one_training(digests)
         return upload
 
     def _checked_part(self, name: str, data: bytes) -> PartRef:

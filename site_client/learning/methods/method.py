@@ -128,12 +128,13 @@ class Method:
         keep: Picks the real cases that it keeps, where they are its replay.
         generator: What draws its replay, where that is generated.
         blank: Plan and untrained segmenter -> the state before the first visit.
-        keeps_segmenters: The segmenter as it left each site travels along, as `labeller.SITE`.
+        keeps_segmenters: The segmenter trained at each site travels along, as `labeller.SITE`.
         is_per_site: Training begins anew at each site, and a site that was visited is judged by
             the segmenter that left it; needs `keeps_segmenters`.
         grows_decoders: Its networks are an encoder, trained at the first site, and a decoder that
             each visit makes (`decoder_phase`); `begin` is not asked.
         has_intensity_stack: It augments with the intensity stack, whatever the plan says.
+        takes_outer_step: After a later visit the weights go `method.outer_step` of the way.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Method:
     is_per_site: bool = False
     grows_decoders: bool = False
     has_intensity_stack: bool = False
+    takes_outer_step: bool = False
 
     @property
     def keeps_real_cases(self) -> bool:

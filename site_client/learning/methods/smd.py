@@ -13,10 +13,7 @@ and B' is I', so that the visited site and the others are aligned in either dire
 `method.groups = "random"` A and B are random groups of the sites. At the first site there is no G,
 and the step along g_I is judged by I'. `method.shift` gives B' another look; by default none.
 
-At the end of a later visit the weights go back a part of the way to those that arrived: the outer
-step of Reptile (Nichol et al. 2018, arXiv:1803.02999) over whole visits, whose size is
-`method.outer_step`. Between weights that serve one distribution and weights fine-tuned to another
-lie such that serve both, and others (Wortsman et al. 2022, arXiv:2109.01903).
+At the end of a later visit the weights go a part of the way back (`outer_step.py`).
 
 The paper's code was never published: weights, groups, the second draw, the shift and the outer step
 are our reconstruction.
@@ -95,10 +92,9 @@ def aligned_gradient(
 
 @dataclass(frozen=True, slots=True)
 class _Aligning:
-    """One visit; `arrived` are the weights it began with."""
+    """One visit."""
 
     arrival: Arrival
-    arrived: Gradients
 
     def gradient(
         self, incoming: Batch, replay: Batch | None, generator: torch.Generator
@@ -108,21 +104,8 @@ class _Aligning:
         judges = self.arrival.draw(generator) if is_aligned else step
         return aligned_gradient(self.arrival.segmenter, step, judges, config, generator)
 
-    @torch.no_grad()
     def leave(self, _own: object, _replay: object, _generator: object) -> State:
-        """Take the outer step; nothing but the segmenter travels."""
-        size = self.arrival.plan.method.outer_step
-        if size < 1 and not self.arrival.is_first:
-            for weight, before in zip(
-                self.arrival.segmenter.parameters(), self.arrived, strict=True
-            ):
-                weight.copy_(before + size * (weight - before))
         return {}
 
 
-def _begin(arrival: Arrival) -> _Aligning:
-    weights = arrival.segmenter.parameters()
-    return _Aligning(arrival, tuple(weight.detach().clone() for weight in weights))
-
-
-SMD = Method(name="smd", replay=ReplaySource.GENERATED, begin=_begin)
+SMD = Method(name="smd", replay=ReplaySource.GENERATED, begin=_Aligning, takes_outer_step=True)

@@ -330,7 +330,7 @@ def test_the_other_draw_judges_with_the_sites_that_the_step_was_not_for() -> Non
     assert torch.equal(others.images_BCX, batch(2).images_BCX)
 
 
-def learner(segmenter: nn.Module, *, is_first: bool = False, **config: object) -> Learner:
+def learner(segmenter: nn.Module, **config: object) -> Learner:
     """Return smd at work, where each further draw is another batch."""
     content = {
         "study_id": "line",
@@ -343,7 +343,7 @@ def learner(segmenter: nn.Module, *, is_first: bool = False, **config: object) -
         Arrival(
             segmenter=segmenter,
             state={},
-            is_first=is_first,
+            is_first=False,
             plan=plans.parse(content, origin="test"),
             draw=lambda _generator: (batch(next(seeds)), batch(next(seeds), group=1)),
         )
@@ -367,23 +367,6 @@ def test_the_learner_draws_nothing_more_where_nothing_is_aligned(segmenter: nn.M
     config = MethodConfig(name="smd", orientational=0.0, arbitrary=0.0)
     assert same(got.tensors, replay_gradient(segmenter, *step, config, before).tensors)
     assert torch.equal(before.get_state(), torch.Generator().manual_seed(1).get_state())
-
-
-@pytest.mark.parametrize(
-    ("is_first", "size", "share"), [(False, 0.25, 0.25), (False, 1.0, 1.0), (True, 0.25, 1.0)]
-)
-def test_the_outer_step_goes_a_share_of_the_way(
-    segmenter: nn.Module, is_first: bool, size: float, share: float
-) -> None:
-    start = [weight.detach().clone() for weight in segmenter.parameters()]
-    visit = learner(segmenter, is_first=is_first, outer_step=size)
-    with torch.no_grad():
-        for weight in segmenter.parameters():
-            weight += 2.0
-    assert visit.leave([], [], torch.Generator()) == {}
-
-    for weight, before in zip(segmenter.parameters(), start, strict=True):
-        assert torch.allclose(weight, before + 2.0 * share, rtol=0, atol=1e-12)
 
 
 def test_arbitrary_groups_never_divide_a_site() -> None:
