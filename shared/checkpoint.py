@@ -56,7 +56,7 @@ class Manifest:
     Attributes:
         parts: Part name ("segmenter", "denoiser", "method") to its tensors in name order.
         prompt: The tensors of each site's prompt, in name order; empty where there are no prompts.
-        labeller: Likewise of each site's labeller, the segmenter as it left that site.
+        labeller: Likewise of each site's labeller, the segmenter as it was trained there.
         decoder: Likewise of each site's decoder, once for every width that it may have: which one
             it gets is known after the visit. No two are equal.
     """

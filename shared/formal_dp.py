@@ -3,8 +3,8 @@
 Protected is the case, one image with its label: with or without it, the prompt that leaves a site
 is drawn from nearly the same distribution. Only the prompt of a visit that finds a trained denoiser
 is made so. Where the segmenter trains on pairs drawn under that prompt alone, it is a function of
-what is covered, and so are its copy, the labeller, and what a method remembers; else they have no
-guarantee. The first visit trains the denoiser itself and has none; scores never have one.
+what is covered, and so are the labeller and what a method remembers; else they have no guarantee.
+The first visit trains the denoiser itself and has none; scores never have one.
 """
 
 from collections.abc import Sequence

@@ -234,7 +234,7 @@ class Replay(Section):
     )
     labels: Literal["site", "arriving", "joint"] = Field(
         "site",
-        description="site: by the segmenter as it left the pair's site, which travels as the "
+        description="site: by the segmenter trained at the pair's site, which travels as the "
         "site's labeller; arriving: by the segmenter that arrives; joint: drawn with the image",
     )
 

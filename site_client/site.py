@@ -105,7 +105,7 @@ class Site:
         watch(Phase.FETCH, 0, 0)
         expected = self.manifest.expected(message.visited)
         verify_parts(message.parent, expected)
-        # A site's labeller is the segmenter that left it: one file under two names.
+        # A site's labeller may be the segmenter that left it: one file under two names.
         files = {part.digest: part for part in message.parent.parts}
         fetched = {digest: _fetch(link, part) for digest, part in files.items()}
         parent = {part.name: fetched[part.digest] for part in message.parent.parts}

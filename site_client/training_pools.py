@@ -82,6 +82,6 @@ class TrainingPools:
             yield self._labeller(site_id) if self.plan.replay.labels == "site" else segmenter
 
     def _labeller(self, site_id: str) -> nn.Module:
-        """Return the segmenter as it left an earlier site."""
+        """Return the segmenter as it was trained at an earlier site."""
         labeller = kind_of(self.plan.task).build(self.plan, 0)
         return fill_network(labeller, self.parent[LABELLER + site_id])

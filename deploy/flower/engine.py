@@ -181,7 +181,7 @@ class FlowerEngine:
         return replies[0]
 
     def _message(self, order: Order, node_id: int) -> Message:
-        # Under one digest once: a site's labeller is the segmenter that left it.
+        # Under one digest once: a site's labeller may be the segmenter that left it.
         needed = {part.digest: part for part in _needed(order, self._relay.plan)}
         parts = {
             digest: b"".join(self._relay.fetch(order.site_id, part))

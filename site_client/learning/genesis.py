@@ -111,7 +111,7 @@ def untrained_segmenter(plan: StudyPlan) -> nn.Module:
 
 
 def keeps_segmenters(plan: StudyPlan) -> bool:
-    """Say whether the segmenter as it left each site travels along, as `labeller.SITE`."""
+    """Say whether the segmenter trained at each site travels along, as `labeller.SITE`."""
     by_site = uses_denoiser(plan) and plan.replay.labels == "site"
     return by_site or find_method(plan.method.name).keeps_segmenters
 
