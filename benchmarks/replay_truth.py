@@ -44,9 +44,12 @@ from wardround.site_client.learning.weights import PROMPT_TENSOR, fill_network, 
 
 BAR = 0.9
 LEVELS = (16, 32, 64)  # channels of the site classifier, each at half the size of the one before
-JUDGE_STEPS = 600
+JUDGE_STEPS = 800
 JUDGE_BATCH = 32
-JUDGE_LEARNING_RATE = 1e-3
+JUDGE_LEARNING_RATE = (
+    2e-3  # at its highest: rising over a tenth of the steps, then falling to nought
+)
+JUDGE_DROPOUT = 0.2
 
 
 def main() -> None:
@@ -120,7 +123,8 @@ def trained_judge(pools: Sequence[Pool], plan: StudyPlan, number: int) -> nn.Mod
         plan: Sample size and augmentation.
         number: Which training this is; each has streams of its own.
     """
-    with torch.random.fork_rng(devices=[]):
+    stream = _stream(plan, "judge", number)
+    with torch.random.fork_rng(devices=[]):  # weights and dropout draw from the global generator
         torch.manual_seed(_seed(plan, "judge", number, "weights"))
         judge = Classifier(
             in_shape=(plan.task.input_channels, *plan.task.sample_size),
@@ -128,15 +132,19 @@ def trained_judge(pools: Sequence[Pool], plan: StudyPlan, number: int) -> nn.Mod
             channels=LEVELS,
             strides=(2,) * len(LEVELS),
             norm=("group", {"num_groups": 8}),
+            dropout=JUDGE_DROPOUT,
         )
-    stream = _stream(plan, "judge", number)
-    optimiser = torch.optim.AdamW(judge.parameters(), lr=JUDGE_LEARNING_RATE, weight_decay=1e-4)
-    for _ in range(JUDGE_STEPS):
-        batch = draw(pools, JUDGE_BATCH, plan.task.sample_size, stream)
-        images, _ = augment(batch.images_BCX, batch.targets_BKX, plan.augmentation, stream)
-        optimiser.zero_grad()
-        F.cross_entropy(judge(images), batch.group_B).backward()
-        optimiser.step()
+        optimiser = torch.optim.AdamW(judge.parameters(), lr=JUDGE_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, JUDGE_LEARNING_RATE, JUDGE_STEPS, pct_start=0.1, cycle_momentum=False
+        )
+        for _ in range(JUDGE_STEPS):
+            batch = draw(pools, JUDGE_BATCH, plan.task.sample_size, stream)
+            images, _ = augment(batch.images_BCX, batch.targets_BKX, plan.augmentation, stream)
+            optimiser.zero_grad()
+            F.cross_entropy(judge(images), batch.group_B).backward()
+            optimiser.step()
+            schedule.step()
     return judge.eval()
 
 
