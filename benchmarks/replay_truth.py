@@ -46,9 +46,7 @@ BAR = 0.9
 LEVELS = (16, 32, 64)  # channels of the site classifier, each at half the size of the one before
 JUDGE_STEPS = 800
 JUDGE_BATCH = 32
-JUDGE_LEARNING_RATE = (
-    2e-3  # at its highest: rising over a tenth of the steps, then falling to nought
-)
+JUDGE_LEARNING_RATE = 2e-3  # the highest: it rises over a tenth of the steps, then falls to nought
 JUDGE_DROPOUT = 0.2
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from wardround.shared import checkpoint, codec
-from wardround.shared.checkpoint import PROMPT, Form, Manifest
+from wardround.shared.checkpoint import LABELLER, PROMPT, Form, Manifest
 from wardround.shared.errors import (
     AuditFailed,
     BudgetSpent,
@@ -257,9 +257,14 @@ class EgressGuard:
                     f"part '{part.name}' of the checkpoint was neither released in this visit "
                     f"nor is it the parent's. Release every part before the upload is announced."
                 )
+        digests = {part.name: part.digest for part in upload.checkpoint.parts}
         if self._content_check is not None:
-            digests = {part.name: part.digest for part in upload.checkpoint.parts}
             self._content_check.expect_one_training(digests)
+        elif digests.get(LABELLER + self._site_id) not in (None, digests.get("segmenter")):
+            raise EgressRefused(
+                f"part '{LABELLER}{self._site_id}' is not the segmenter that leaves this site, and "
+                f"nothing has looked whether one was made from the other. Look into parts first."
+            )
         return upload
 
     def _checked_part(self, name: str, data: bytes) -> PartRef:

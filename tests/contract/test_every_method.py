@@ -166,7 +166,7 @@ def test_what_it_remembers_survives_its_file_and_grows_with_each_visit(
     assert [pack(unpack(file)) for file in files] == files
 
 
-def test_segmenters_that_travel_along_are_those_that_left_the_sites(finished: Finished) -> None:
+def test_segmenters_that_travel_along_were_trained_at_the_sites(finished: Finished) -> None:
     names = [{p.name: p.digest for p in ref.parts} for ref in finished.state.checkpoints]
     method = METHODS[finished.plan.method.name]
     if method.keeps_segmenters or method.replay is ReplaySource.GENERATED:

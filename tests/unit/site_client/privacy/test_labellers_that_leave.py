@@ -107,6 +107,13 @@ def test_a_segmenter_that_was_not_made_from_it_does_not_leave(leaving, segmenter
         leaving.announce(labeller_ben=leaving.trained, segmenter=segmenter(leaving))
 
 
+def test_unless_somebody_looks_it_must_be_the_segmenter_itself(leaving):
+    leaving.guard.look_into_parts(None)
+    with pytest.raises(EgressRefused, match="nothing has looked whether"):
+        leaving.announce(labeller_ben=leaving.trained, segmenter=leaving.segmenter)
+    assert leaving.announce(labeller_ben=leaving.trained, segmenter=leaving.trained)
+
+
 def test_a_millionth_of_one_weight_tells(leaving):
     other = unpack(leaving.trained)
     next(iter(other.values())).view(-1)[0] *= 1 + 1e-6
