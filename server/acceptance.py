@@ -187,6 +187,11 @@ def verify_evaluation(
             f"much is folded, the plan's task.kind is '{plan.task.kind}'. Both sides must run the "
             f"same plan."
         )
+    if report.tre_mm is not None and plan.task.kind != "registration":
+        raise WireError(
+            f"site '{report.site_id}' tells a registration error, the plan's task.kind is "
+            f"'{plan.task.kind}'. Both sides must run the same plan."
+        )
     expect_suppressed(plan, report.site_id, report.num_cases)
     for score in report.classes:
         if score.num_undefined is not None:

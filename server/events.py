@@ -361,6 +361,7 @@ def _evaluation_report_json(report: EvaluationReport) -> dict[str, Any]:
         "data_digest": report.data_digest,
         **_trail_json(report.trail),
         **({} if report.folds is None else {"folds": report.folds}),
+        **({} if report.tre_mm is None else {"tre_mm": report.tre_mm}),
     }
 
 
@@ -374,6 +375,7 @@ def _evaluation_report(content: Any) -> EvaluationReport:
         data_digest=content["data_digest"],
         trail=_trail(content),
         folds=content.get("folds"),
+        tre_mm=content.get("tre_mm"),
     )
 
 

@@ -185,6 +185,7 @@ def decode_evaluation_report(data: bytes) -> EvaluationReport:
         data_digest=record.data_digest,
         trail=_anchor(record),
         folds=record.folds if record.HasField("folds") else None,
+        tre_mm=record.tre_mm if record.HasField("tre_mm") else None,
     )
     rules.check(report)
     _same_spelling(report, data)
@@ -388,6 +389,7 @@ def _evaluation_report_record(report: EvaluationReport) -> report_pb2.Evaluation
         data_digest=report.data_digest,
         trail=None if report.trail is None else _anchor_record(report.trail),
         folds=report.folds,
+        tre_mm=report.tre_mm,
     )
 
 

@@ -166,6 +166,8 @@ def _check_evaluation_report(report: EvaluationReport) -> None:
     _text("data_digest", report.data_digest, DIGEST)
     if report.folds is not None:
         _number("folds", report.folds, 0, 1)
+    if report.tre_mm is not None:
+        _number("tre_mm", report.tre_mm, 0, MAX_DISTANCE_MM)
     if report.trail is not None:
         _check_anchor(report.trail)
 

@@ -195,6 +195,7 @@ class EvaluationReport:
     data_digest: str  # SHA-256 over the site's held-out cases, keyed by the plan digest
     trail: Anchor | None = None  # the egress guard puts it in
     folds: float | None = None  # [0, 1], share of the image that is folded; None: not deformed
+    tre_mm: float | None = None  # target registration error; None: no key points
 
     @property
     def dice(self) -> float:

@@ -45,6 +45,10 @@ class SurfaceCell(Part):
     folds: Dice | None = Field(
         None, description="share of the image that is folded; null where none is deformed"
     )
+    tre_mm: Length | None = Field(
+        None,
+        description="target registration error, millimetres; null where there are no key points",
+    )
 
 
 def clip(dice: float) -> float:
@@ -73,6 +77,7 @@ def surface_of(cell: EvaluationReport) -> SurfaceCell:
             for score in cell.classes
         ),
         folds=cell.folds,
+        tre_mm=cell.tre_mm,
     )
 
 

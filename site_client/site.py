@@ -177,6 +177,7 @@ class Site:
             num_cases=len(self.data.heldout),
             classes=scores.classes,
             folds=scores.folds,
+            tre_mm=scores.tre_mm,
             data_digest=self._heldout_digest(),
         )
         link.evaluated(self.guard.release(report))

@@ -53,6 +53,7 @@ def _content(report: Report, pictures: Pictures, command: Sequence[str]) -> dict
         "panels": views.panels(report),
         "surface": views.surface(report),
         "folds": views.folds(report),
+        "target_errors": views.target_errors(report),
         "classes": views.classes(report),
         "audits": audits(report),
         "galleries": views.galleries(pictures),

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,19 +226,29 @@ def _surface_text(cell: SurfaceCell | None) -> SurfaceText:
 def folds(report: Report) -> tuple[Row, ...]:
     """Return the rows of the table of folds, in percent; none where nothing is registered."""
     cells = {(cell.visit, cell.site): cell.folds for cell in report.surface}
-    if all(share is None for share in cells.values()):
+    return _rows_of(report, cells, lambda share: f"{100 * share:.2f} %")
+
+
+def target_errors(report: Report) -> tuple[Row, ...]:
+    """Return the rows of the table of target registration errors; none without key points."""
+    cells = {(cell.visit, cell.site): cell.tre_mm for cell in report.surface}
+    return _rows_of(report, cells, lambda error_mm: number(error_mm, digits=2))
+
+
+def _rows_of(
+    report: Report, cells: Mapping[tuple[int, str], float | None], text: Callable[[float], str]
+) -> tuple[Row, ...]:
+    """Return a row a visit with what each site's cell says; none where no cell says anything."""
+    if all(value is None for value in cells.values()):
         return ()
+    told = {place: text(value) for place, value in cells.items() if value is not None}
     return tuple(
         Row(
             _row_label(report, visit),
-            tuple(_percent(cells.get((visit, site))) for site in report.sites),
+            tuple(told.get((visit, site), NONE) for site in report.sites),
         )
         for visit in range(len(report.matrix))
     )
-
-
-def _percent(share: float | None) -> str:
-    return NONE if share is None else f"{100 * share:.2f} %"
 
 
 def _count(count: int | None) -> str:

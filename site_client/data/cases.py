@@ -6,7 +6,7 @@ wants to know what lies in a folder that is at fault.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ import numpy as np
 from wardround.shared import plan
 from wardround.site_client.data.faults import Fault, error_of
 from wardround.site_client.data.images import Volume, read_image, read_label, same_place
+from wardround.site_client.data.keypoints import read_points, with_points
 from wardround.site_client.data.listing import CaseFiles, Listing
 from wardround.site_client.data.readers import list_cases
 from wardround.site_client.data.split import Split, divide
@@ -32,6 +33,8 @@ class Case:
         label_HWD: uint8, 0 (background) to the number of classes, as the plan numbers them.
         fov_HWD: bool, score inside it only; None where the whole image counts.
         spacing_mm: Distance of voxel centres along H, W, D; 1.0 for PNG.
+        points_PA: float64 (P, 3), key points as voxel indices along H, W, D; None where there are
+            none, or the task has no use for them.
     """
 
     case_id: str
@@ -39,6 +42,7 @@ class Case:
     label_HWD: np.ndarray
     fov_HWD: np.ndarray | None
     spacing_mm: tuple[float, float, float]
+    points_PA: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ class Expected:
         num_classes: Highest label value allowed.
         is_volume: Whether one slice is too few.
         has_byte_range: Whether intensities must lie in 0..255.
+        has_use_for_points: Whether key points are read where there are any.
     """
 
     channels: int | None = None
@@ -71,6 +76,7 @@ class Expected:
     num_classes: int | None = None
     is_volume: bool = False
     has_byte_range: bool = False
+    has_use_for_points: bool = False
 
     @classmethod
     def of(cls, task: plan.Task, site_id: str) -> Self:
@@ -82,6 +88,7 @@ class Expected:
             num_classes=len(task.classes),
             is_volume=task.dims == "3d",
             has_byte_range=task.normalisation == "range",
+            has_use_for_points=task.kind == "registration",
         )
 
 
@@ -121,7 +128,8 @@ def load_site(site_id: str, folder: Path, task: plan.Task, data: plan.Data) -> S
 def digest_of(cases: Sequence[Case]) -> str:
     """Return the SHA-256 over the content of `cases` in their order, lower-case hex.
 
-    Content is images, labels, fields of view, spacings and shapes; ids and files do not count.
+    Content is images, labels, fields of view, key points, spacings and shapes; ids and files do not
+    count.
     """
     digest = hashlib.sha256()
     for case in cases:
@@ -130,12 +138,16 @@ def digest_of(cases: Sequence[Case]) -> str:
         digest.update(np.ascontiguousarray(case.label_HWD, dtype=np.uint8).tobytes())
         if case.fov_HWD is not None:
             digest.update(b"fov" + np.packbits(case.fov_HWD).tobytes())
+        if case.points_PA is not None:
+            digest.update(b"points" + np.ascontiguousarray(case.points_PA, dtype="<f8").tobytes())
     return digest.hexdigest()
 
 
 def examine(folder: Path, expected: Expected, data: plan.Data) -> Examination:
     """Read every case in `folder` and collect every fault; raises nothing for faulty data."""
     listing = list_cases(folder)
+    if expected.has_use_for_points:
+        listing = with_points(listing, folder)
     mapping, faults = _label_mapping(listing, folder, expected)
     split = divide(listing, folder, data.heldout_fraction)
     faults = [*listing.faults, *faults]
@@ -217,6 +229,10 @@ def _read_case(
                 faults += _geometry_faults(image, mask, file)
     if isinstance(label, Volume):
         faults += _value_faults(label, files.label_file, expected, mapping)
+    points = None
+    if files.points_file is not None and isinstance(image, Volume):
+        points = read_points(files.points_file, image)
+        faults += [points] if isinstance(points, Fault) else []
     if faults or not isinstance(image, Volume) or not isinstance(label, Volume):
         return faults
     return Case(
@@ -225,6 +241,7 @@ def _read_case(
         label_HWD=_renumber(label.values_CHWD[0], mapping),
         fov_HWD=fov.values_CHWD[0] > 0 if isinstance(fov, Volume) else None,
         spacing_mm=image.spacing_mm,
+        points_PA=points if isinstance(points, np.ndarray) else None,
     )
 
 
@@ -239,11 +256,8 @@ def _read_channels(files: CaseFiles) -> Volume | Fault:
         if faults:
             return faults[0]
     values = [channel.values_CHWD for channel in channels]
-    return Volume(
-        values_CHWD=values[0] if len(values) == 1 else np.concatenate(values),
-        spacing_mm=channels[0].spacing_mm,
-        affine=channels[0].affine,
-    )
+    joined = values[0] if len(values) == 1 else np.concatenate(values)
+    return replace(channels[0], values_CHWD=joined)
 
 
 def _image_faults(image: Volume, file: Path, listing: Listing, expected: Expected) -> list[Fault]:

@@ -139,6 +139,11 @@ def _warnings(found: Examination, expected: Expected) -> list[str]:
         warnings.append("every label is empty: nothing can be learnt or scored")
     elif empty:
         warnings.append(f"{len(empty)} of {len(cases)} labels are empty, such as '{empty[0]}'")
+    pointless = [case.case_id for case in cases if case.points_PA is None]
+    if 0 < len(pointless) < len(cases):
+        warnings.append(
+            f"{len(pointless)} of {len(cases)} cases have no key points, such as '{pointless[0]}'"
+        )
     shares = _label_shares(cases)
     names = expected.class_names or ()
     absent = [

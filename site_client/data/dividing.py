@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.shared.errors import DataError
+from wardround.site_client.data import keypoints
 from wardround.site_client.data.faults import error_of
 from wardround.site_client.data.listing import CaseFiles, ending_of
 from wardround.site_client.data.readers import list_cases
@@ -47,7 +48,7 @@ def divide_folder(
         DataError: The folder is at fault, a name has no group, a group has several split words,
             there are fewer groups than sites, or a site's folder is there already.
     """
-    listing = list_cases(folder)
+    listing = keypoints.with_points(list_cases(folder), folder)
     words, faults = words_of(folder)
     if listing.faults or faults:
         raise error_of(folder.name, folder, [*listing.faults, *faults])
@@ -120,9 +121,12 @@ def _write(folder: Path, cases: Sequence[CaseFiles], words: Mapping[str, str]) -
         files = {"images": case.image_files[0], "labels": case.label_file}
         if case.fov_file is not None:
             files["fov"] = case.fov_file
+        if case.points_file is not None:
+            files[keypoints.FOLDERS[0]] = case.points_file
         for kind, file in files.items():
             (folder / kind).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / kind / f"{case.case_id}{ending_of(file.name)}")
+            ending = ending_of(file.name) or keypoints.ENDING
+            shutil.copyfile(file, folder / kind / f"{case.case_id}{ending}")
     if words:
         with (folder / SPLIT_FILE).open("w", encoding="utf-8", newline="") as stream:
             rows = csv.writer(stream, lineterminator="\n")

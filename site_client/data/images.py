@@ -8,7 +8,7 @@ body in different orientations give the same array. A fourth NIfTI axis holds ch
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Volume:
     values_CHWD: np.ndarray
     spacing_mm: tuple[float, float, float]
     affine: np.ndarray | None  # 4 x 4, voxel to mm; None for PNG
+    from_file: np.ndarray  # 4 x 4, a voxel's index in the file to that along H, W, D
 
 
 def read_image(file: Path) -> Volume | Fault:
@@ -62,7 +63,7 @@ def read_image(file: Path) -> Volume | Fault:
     if num_bad:
         problem = f"{num_bad} of {values.size} image values are NaN or infinite"
         return Fault(file=file, problem=problem, remedy="Replace them, or remove the case")
-    return Volume(values_CHWD=values, spacing_mm=volume.spacing_mm, affine=volume.affine)
+    return replace(volume, values_CHWD=values)
 
 
 def read_label(file: Path) -> Volume | Fault:
@@ -80,9 +81,7 @@ def read_label(file: Path) -> Volume | Fault:
         problem = f"label values must be whole numbers, found {odd}"
         remedy = "Resample label maps with nearest neighbour and save them as integers"
         return Fault(file=file, problem=problem, remedy=remedy)
-    return Volume(
-        values_CHWD=values.astype(np.int64), spacing_mm=volume.spacing_mm, affine=volume.affine
-    )
+    return replace(volume, values_CHWD=values.astype(np.int64))
 
 
 def _read(file: Path, *, is_label: bool) -> Volume | Fault:
@@ -111,7 +110,12 @@ def _read_png(file: Path, *, is_label: bool) -> Volume | Fault:
     values = values.astype(np.uint8) if values.dtype == np.bool_ else values
     values_HWC = values[..., None] if values.ndim == 2 else values
     values_CHWD = np.ascontiguousarray(np.moveaxis(values_HWC, -1, 0)[..., None])
-    return Volume(values_CHWD=values_CHWD, spacing_mm=(1.0, 1.0, 1.0), affine=None)
+    return Volume(
+        values_CHWD=values_CHWD,
+        spacing_mm=(1.0, 1.0, 1.0),
+        affine=None,
+        from_file=np.eye(4)[[1, 0, 2, 3]],  # columns, then rows
+    )
 
 
 def _read_nifti(file: Path) -> Volume | Fault:
@@ -142,7 +146,16 @@ def _read_nifti(file: Path) -> Volume | Fault:
         values_CHWD=np.ascontiguousarray(np.moveaxis(values_HWDC, -1, 0)),
         spacing_mm=(height, width, depth),
         affine=canonical.affine,
+        from_file=_turned(image.affine, image.shape),
     )
+
+
+def _turned(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return what takes a voxel's index to that in the closest RAS orientation, 4 x 4."""
+    orientation = nibabel.orientations.io_orientation(affine)
+    back = nibabel.orientations.inv_ornt_aff(orientation, shape[:3])
+    turned: np.ndarray = np.linalg.inv(back)
+    return turned
 
 
 def _unit(image: Any) -> str:

@@ -17,6 +17,7 @@ class CaseFiles:
     image_files: tuple[Path, ...]
     label_file: Path
     fov_file: Path | None = None
+    points_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,10 +42,12 @@ class Scores:
         classes: One entry per class that the site labels.
         folds: Mean share of the image where the deformation folds space, in [0, 1]; None where
             nothing is deformed.
+        tre_mm: Mean target registration error in millimetres; None where there are no key points.
     """
 
     classes: tuple[ClassScore, ...]
     folds: float | None = None
+    tre_mm: float | None = None
 
     @property
     def dice(self) -> float:

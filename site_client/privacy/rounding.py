@@ -81,6 +81,7 @@ def rounded_evaluation(report: EvaluationReport, k: int) -> EvaluationReport:
         num_cases=num_cases,
         classes=tuple(_rounded_score(score, num_cases, k) for score in report.classes),
         folds=None if report.folds is None else rounded(report.folds, SCORE_DIGITS),
+        tre_mm=None if report.tre_mm is None else rounded(report.tre_mm, SCORE_DIGITS),
     )
 
 

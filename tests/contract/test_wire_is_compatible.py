@@ -138,6 +138,18 @@ MESSAGES = {
         data_digest="c" * 64,
         folds=0.0,
     ),
+    "evaluation_report_measured": EvaluationReport(
+        visit=1,
+        site_id="bmc",
+        checkpoint_digest="b" * 64,
+        num_cases=12,
+        classes=(
+            ClassScore(class_name="heart", dice=0.75, hd95_mm=2.5, asd_mm=0.5, num_undefined=0),
+        ),
+        data_digest="c" * 64,
+        folds=0.0,
+        tre_mm=1.25,
+    ),
     "refusal": Refusal(site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.BUDGET_SPENT),
     "refusal_audited": Refusal(
         site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.AUDIT_FAILED
@@ -185,6 +197,7 @@ def test_golden_bytes_are_read_and_written_as_ever(golden, name):
         "_guaranteed",
         "_audited",
         "_registered",
+        "_measured",
         "_decoders",
         "_trimmed",
     ):

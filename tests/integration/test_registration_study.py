@@ -15,6 +15,7 @@ from wardround.shared import plan as plans
 from wardround.shared.errors import DataError, PlanError
 from wardround.shared.plan_method import SAYS_CLASSES
 from wardround.shared.report import Report, without_timing
+from wardround.site_client.data.cases import load_site
 
 # Created, two scores; leased, committed, two scores.
 AFTER_THE_FIRST_VISIT = 1 + 2 + 2
@@ -120,6 +121,33 @@ def test_generated_pairs_are_audited_drawn_and_shown_with_examples(tmp_path: Pat
     assert "Example registrations" in page
     assert "moved</span>" in page
     assert "Folds" in page
+
+
+def test_key_points_beside_the_images_give_a_target_registration_error(tmp_path: Path) -> None:
+    """The point of every other case lies three voxels further along: the first row tells so."""
+    plan, mock = a_plan("finetune"), tmp_path / "mock"
+    without = run(plan, tmp_path / "without", mock)
+    sites = [folder for folder in mock.glob("*/*") if folder.name in plan.sites]
+    for labels in (part for site in sites for part in site.glob("labelsT?")):
+        points = labels.with_name(labels.name.replace("labels", "keypoints"))
+        points.mkdir()
+        for number, file in enumerate(sorted(labels.iterdir())):
+            name = file.name.removesuffix(".nii.gz")
+            (points / f"{name}.csv").write_text(f"{5 + 3 * (number % 2)},4,1\n")
+    report = run(plan, tmp_path / "study", mock, pictures=True)
+
+    expect_sound(report)
+    assert report.matrix == without.matrix
+    assert {cell.tre_mm for cell in without.surface} == {None}
+    for site in sites:
+        held_out = load_site(site.name, site, plan.task, plan.data).heldout
+        before = [3 * case.spacing_mm[0] for case in held_out]
+        cell = next(c for c in report.surface if (c.visit, c.site) == (0, site.name))
+        assert cell.tre_mm == pytest.approx(sum(before) / 2, rel=1e-5)
+    assert {cell.tre_mm is not None for cell in report.surface} == {True}
+    assert len({cell.tre_mm for cell in report.surface if cell.site == "hk"}) == 3
+    page = (tmp_path / "study" / "report.html").read_text(encoding="utf-8")
+    assert "Target registration error" in page
 
 
 @pytest.mark.parametrize("name", SAYS_CLASSES)

@@ -1,4 +1,4 @@
-"""Score a registrar: how well labels lie on each other once the moving image has moved."""
+"""Score a registrar: how well labels, and key points, lie on each other once it has moved one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,10 @@ from wardround.site_client.learning.registration.pairs import (
     heldout_pairs,
     place_at_same_depth,
 )
+from wardround.site_client.learning.registration.target_error import (
+    expect_points_of_all_or_none,
+    target_error_mm,
+)
 from wardround.site_client.learning.registration.velocity import folds, integrate, on_grid, warp
 
 # N slices (or one volume), A a number for each axis, X spatial axes, H W D a case's own grid
@@ -30,11 +34,13 @@ class Moved:
         label_HWD: Its label map, moved, on the fixed case's own grid.
         image_CHWD: Its image likewise, intensities as stored.
         folded: Share of the working grid where space is folded, in [0, 1].
+        error_mm: Mean target registration error of the key points; None where there are none.
     """
 
     label_HWD: np.ndarray
     image_CHWD: np.ndarray
     folded: float
+    error_mm: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,7 @@ class PairJudge:
     def move(self, pair: Pair) -> Moved:
         """Bring a moving case onto a fixed one."""
         fixed, moving = pair
+        has_points = fixed.points_PA is not None and moving.points_PA is not None
         displacement_NAX = self._displacement(pair)
         on_working_grid = on_grid(displacement_NAX, self.plan.task.working_size)
         folded = float(folds(on_working_grid).float().mean())
@@ -80,6 +87,9 @@ class PairJudge:
             label_HWD=_unstacked(label_NHW[:, None], is_volume)[0],
             image_CHWD=_unstacked(image, is_volume),
             folded=folded,
+            error_mm=target_error_mm(fixed, moving, displacement_NAX, places)
+            if has_points
+            else None,
         )
 
     def score(self, moved: Moved, fixed: Case) -> tuple[CaseClassScore, ...]:
@@ -93,15 +103,24 @@ class PairJudge:
         Args:
             cases: Held-out cases, at least two.
             watch: Called with (pair, pairs) after each pair.
+
+        Raises:
+            DataError: Key points of some cases are missing, or do not correspond in number.
         """
         pairs = heldout_pairs(cases, self.plan, self.site_id)
-        scores, folded = [], []
+        expect_points_of_all_or_none(pairs, self.site_id)
+        scores, folded, errors_mm = [], [], []
         for number, pair in enumerate(pairs, start=1):
             moved = self.move(pair)
             scores.append(self.score(moved, pair[0]))
             folded.append(moved.folded)
+            errors_mm.extend([] if moved.error_mm is None else [moved.error_mm])
             watch(number, len(pairs))
-        return Scores(classes=summarise(scores, self.classes), folds=float(np.mean(folded)))
+        return Scores(
+            classes=summarise(scores, self.classes),
+            folds=float(np.mean(folded)),
+            tre_mm=float(np.mean(errors_mm)) if errors_mm else None,
+        )
 
     def _displacement(self, pair: Pair) -> Tensor:
         fixed_NCX, moving_NCX = (to_samples(case, self.plan.task).images_NCX for case in pair)

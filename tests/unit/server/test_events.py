@@ -22,12 +22,13 @@ def test_every_event_comes_back_from_its_json(world):
     }
 
 
-def test_a_share_of_folds_comes_back_and_is_left_out_where_there_is_none(world):
+@pytest.mark.parametrize("number", ["folds", "tre_mm"])
+def test_what_registration_alone_tells_comes_back_and_is_left_out_elsewhere(world, number):
     (plain, *_) = (e for e in world.events() if type(e).__name__ == "SiteEvaluated")
-    folded = replace(plain, report=replace(plain.report, folds=0.25))
+    registered = replace(plain, report=replace(plain.report, **{number: 0.25}))
 
-    assert events.from_json(events.to_json(folded)) == folded
-    assert "folds" not in json.dumps(events.to_json(plain))
+    assert events.from_json(events.to_json(registered)) == registered
+    assert number not in json.dumps(events.to_json(plain))
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,13 @@ def test_a_share_of_folds_is_told_where_images_are_registered_and_there_alone(wo
         relay.evaluated("ada", codec.encode(report))
 
 
+def test_a_registration_error_is_not_taken_where_nothing_is_registered(world, tmp_path):
+    relay = world.relay(tmp_path)
+    report = replace(world.evaluation(0, "ada"), tre_mm=1.5)
+    with pytest.raises(WireError, match=r"tells a registration error.*'segmentation'"):
+        relay.evaluated("ada", codec.encode(report))
+
+
 def test_an_evaluation_on_other_cases_than_before_is_refused(relay, world):
     _commit(relay, world, 1)
     report = replace(world.evaluation(1, "ada"), data_digest="0" * 64)

@@ -124,6 +124,7 @@ messages = st.one_of(
         ).map(tuple),
         data_digest=digests,
         folds=st.none() | st.floats(0, 1),
+        tre_mm=st.none() | st.floats(0, 1e4),
     ),
     st.builds(
         Manifest,
@@ -218,6 +219,8 @@ UPLOAD = CheckpointUpload(visit=1, site_id="bmc", checkpoint=ref_of([PART]))
         (replace(EVALUATION, classes=()), "length of classes"),
         (replace(EVALUATION, folds=1.5), "folds"),
         (replace(EVALUATION, folds=math.nan), "folds"),
+        (replace(EVALUATION, tre_mm=-0.5), "tre_mm"),
+        (replace(EVALUATION, tre_mm=math.inf), "tre_mm"),
         (replace(EVALUATION, classes=(SCORE, SCORE)), "class_name"),
         (replace(EVALUATION, classes=(replace(SCORE, hd95_mm=-0.1),)), "hd95_mm"),
         (replace(EVALUATION, classes=(replace(SCORE, class_name="pro\u017etata"),)), "class_name"),

@@ -86,12 +86,14 @@ def test_surface_distances_are_means_over_the_classes_where_they_are_defined() -
     assert [c.hd95_mm for c in cell.classes] == [4.0, None]
 
 
-def test_folds_stand_in_their_cell_and_are_null_where_nothing_is_deformed() -> None:
+def test_folds_and_registration_errors_stand_in_their_cell_and_are_null_elsewhere() -> None:
     some = facts()
     one, *others = some.evaluations
-    built = report.build(replace(some, evaluations=[replace(one, folds=0.25), *others]))
+    registered = replace(one, folds=0.25, tre_mm=1.5)
+    built = report.build(replace(some, evaluations=[registered, *others]))
 
     assert [cell.folds for cell in built.surface] == [0.25, *[None] * 5]
+    assert [cell.tre_mm for cell in built.surface] == [1.5, *[None] * 5]
 
 
 def test_times_and_bytes_stand_beside_the_visit_and_the_site() -> None:

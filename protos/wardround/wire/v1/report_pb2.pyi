@@ -474,6 +474,7 @@ class EvaluationReport(_message.Message):
     DATA_DIGEST_FIELD_NUMBER: _builtins.int
     TRAIL_FIELD_NUMBER: _builtins.int
     FOLDS_FIELD_NUMBER: _builtins.int
+    TRE_MM_FIELD_NUMBER: _builtins.int
     visit: _builtins.int
     """The visit that made the checkpoint; 0 is the starting model."""
     site_id: _builtins.str
@@ -486,6 +487,8 @@ class EvaluationReport(_message.Message):
     """SHA-256 over the held-out cases, keyed by the plan digest: it changes when the cases change and tells nothing else."""
     folds: _builtins.float
     """Mean share of the image where the deformation folds space, in [0, 1]. Absent where images are not registered."""
+    tre_mm: _builtins.float
+    """Mean target registration error in mm over the key points of each held-out pair, then over pairs. Absent where there are none."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
         """One score for each foreground class, in the order of the study plan."""
@@ -505,19 +508,24 @@ class EvaluationReport(_message.Message):
         data_digest: _builtins.str = ...,
         trail: _trail_pb2.Anchor | None = ...,
         folds: _builtins.float | None = ...,
+        tre_mm: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "folds", b"folds", "num_cases", b"num_cases", "trail", b"trail"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "_tre_mm", b"_tre_mm", "folds", b"folds", "num_cases", b"num_cases", "trail", b"trail", "tre_mm", b"tre_mm"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "folds", b"folds", "num_cases", b"num_cases", "site_id", b"site_id", "trail", b"trail", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_num_cases", b"_num_cases", "_tre_mm", b"_tre_mm", "checkpoint_digest", b"checkpoint_digest", "classes", b"classes", "data_digest", b"data_digest", "folds", b"folds", "num_cases", b"num_cases", "site_id", b"site_id", "trail", b"trail", "tre_mm", b"tre_mm", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__folds: _TypeAlias = _typing.Literal["folds"]  # noqa: Y015
     _WhichOneofArgType__folds: _TypeAlias = _typing.Literal["_folds", b"_folds"]  # noqa: Y015
     _WhichOneofReturnType__num_cases: _TypeAlias = _typing.Literal["num_cases"]  # noqa: Y015
     _WhichOneofArgType__num_cases: _TypeAlias = _typing.Literal["_num_cases", b"_num_cases"]  # noqa: Y015
+    _WhichOneofReturnType__tre_mm: _TypeAlias = _typing.Literal["tre_mm"]  # noqa: Y015
+    _WhichOneofArgType__tre_mm: _TypeAlias = _typing.Literal["_tre_mm", b"_tre_mm"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__folds) -> _WhichOneofReturnType__folds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_cases) -> _WhichOneofReturnType__num_cases | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tre_mm) -> _WhichOneofReturnType__tre_mm | None: ...
 
 Global___EvaluationReport: _TypeAlias = EvaluationReport  # noqa: Y015
 

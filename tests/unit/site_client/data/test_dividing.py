@@ -94,3 +94,13 @@ def test_faults_of_the_folder_are_told_before_anything_is_written(folder, tmp_pa
     with pytest.raises(DataError, match=r"'images/p1_ed\.png' is there"):
         divide_folder(folder, ["ada"], PATIENT, tmp_path / "sites")
     assert not (tmp_path / "sites").exists()
+
+
+def test_key_points_go_with_their_case(folder, tmp_path):
+    (folder / "keypoints").mkdir()
+    (folder / "keypoints/p1_ed.csv").write_text("1,2\n")
+
+    divide_folder(folder, ["ada", "ben"], PATIENT, tmp_path / "sites")
+
+    assert (tmp_path / "sites/ada/keypoints/p1_ed.csv").read_text() == "1,2\n"
+    assert not (tmp_path / "sites/ben/keypoints").exists()

@@ -42,7 +42,7 @@ def test_counts_that_would_give_small_ones_away_are_suppressed():
         _undefined(11, 10)
 
 
-def test_the_share_of_folds_keeps_six_digits_and_may_be_absent():
+def test_what_registration_tells_keeps_six_digits_and_may_be_absent():
     report = EvaluationReport(
         visit=0,
         site_id="ada",
@@ -51,9 +51,12 @@ def test_the_share_of_folds_keeps_six_digits_and_may_be_absent():
         classes=(SCORE,),
         data_digest="ab" * 32,
         folds=0.00123456789,
+        tre_mm=12.3456789,
     )
     assert rounded_evaluation(report, 3).folds == 0.00123457
-    assert rounded_evaluation(replace(report, folds=None), 3).folds is None
+    assert rounded_evaluation(report, 3).tre_mm == 12.3457
+    absent = rounded_evaluation(replace(report, folds=None, tre_mm=None), 3)
+    assert (absent.folds, absent.tre_mm) == (None, None)
 
 
 def _progress(plan, phase, step, total, order=None):

@@ -1,5 +1,7 @@
 """Which images are paired, how slices meet, and what a judge makes of a pair."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -183,3 +185,24 @@ def test_a_moving_case_is_moved_on_its_own_grid_slice_by_slice() -> None:
     expected[8:12, 12:16] = 1
     np.testing.assert_array_equal(moved.label_HWD, expected)
     assert moved.folded == 0
+
+
+def test_key_points_tell_how_far_off_they_arrive() -> None:
+    """Everything moves by two of 16 pixels; the points moved by two and by five."""
+    of_fixed, of_moving = np.array([[4.0, 4, 0], [8, 8, 0]]), np.array([[6.0, 4, 0], [13, 8, 0]])
+    fixed = replace(a_case("a"), points_PA=of_fixed)
+    moving = replace(a_case("b"), points_PA=of_moving, spacing_mm=(0.5, 1.0, 1.0))
+    judge = PairJudge(registrar=_Shift(), plan=a_plan(), site_id="ada")
+
+    assert judge.move((fixed, moving)).error_mm == pytest.approx((0 + 3 * 0.5) / 2, abs=1e-5)
+    scores = judge.scores([fixed, moving], lambda _done, _every: None)
+    # The way back: the points should go by -2 and -5, and go by 2.
+    assert scores.tre_mm == pytest.approx((0.75 + (4 + 7) / 2) / 2, abs=1e-5)
+
+
+def test_a_held_out_case_without_the_others_points_is_refused() -> None:
+    judge = PairJudge(registrar=_Shift(), plan=a_plan(), site_id="ada")
+    some = replace(a_case("a"), points_PA=np.zeros((1, 3)))
+
+    with pytest.raises(DataError, match="1 of 2 held-out cases have no key points"):
+        judge.scores([some, a_case("b")], lambda _done, _every: None)
