@@ -6,6 +6,7 @@ files are added to when the contract grows and never rewritten.
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ CHECKPOINT = ref_of(
 )
 UNAUDITED = tuple(Metric)[:8]  # those there were before the memorisation audit
 AUDITED = tuple(Metric)[8:20]
+REGISTERED = EvaluationReport(
+    visit=1,
+    site_id="bmc",
+    checkpoint_digest="b" * 64,
+    num_cases=12,
+    classes=(ClassScore(class_name="heart", dice=0.75, hd95_mm=2.5, asd_mm=0.5, num_undefined=0),),
+    data_digest="c" * 64,
+    folds=0.0,
+)
 MESSAGES = {
     "visit_order": VisitOrder(
         study_id="prostate",
@@ -127,29 +137,8 @@ MESSAGES = {
         data_digest="c" * 64,
         trail=Anchor(seq=1, digest="d" * 64),
     ),
-    "evaluation_report_registered": EvaluationReport(
-        visit=1,
-        site_id="bmc",
-        checkpoint_digest="b" * 64,
-        num_cases=12,
-        classes=(
-            ClassScore(class_name="heart", dice=0.75, hd95_mm=2.5, asd_mm=0.5, num_undefined=0),
-        ),
-        data_digest="c" * 64,
-        folds=0.0,
-    ),
-    "evaluation_report_measured": EvaluationReport(
-        visit=1,
-        site_id="bmc",
-        checkpoint_digest="b" * 64,
-        num_cases=12,
-        classes=(
-            ClassScore(class_name="heart", dice=0.75, hd95_mm=2.5, asd_mm=0.5, num_undefined=0),
-        ),
-        data_digest="c" * 64,
-        folds=0.0,
-        tre_mm=1.25,
-    ),
+    "evaluation_report_registered": REGISTERED,
+    "evaluation_report_measured": replace(REGISTERED, tre_mm=1.25),
     "refusal": Refusal(site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.BUDGET_SPENT),
     "refusal_audited": Refusal(
         site_id="bmc", plan_digest="f" * 64, reason=RefusalReason.AUDIT_FAILED
