@@ -48,6 +48,7 @@ JUDGE_STEPS = 800
 JUDGE_BATCH = 32
 JUDGE_LEARNING_RATE = 2e-3  # the highest: it rises over a tenth of the steps, then falls to nought
 JUDGE_DROPOUT = 0.2
+JUDGE_JITTER = 0.3  # else it learns thirty cases by heart and knows few others of their sites
 
 
 def main() -> None:
@@ -118,10 +119,11 @@ def trained_judge(pools: Sequence[Pool], plan: StudyPlan, number: int) -> nn.Mod
 
     Args:
         pools: Real images, one pool a site.
-        plan: Sample size and augmentation.
+        plan: Sample size and augmentation; samples are moved, scaled and turned besides.
         number: Which training this is; each has streams of its own.
     """
     stream = _stream(plan, "judge", number)
+    moved = plan.augmentation.model_copy(update={"jitter": JUDGE_JITTER})
     with torch.random.fork_rng(devices=[]):  # weights and dropout draw from the global generator
         torch.manual_seed(_seed(plan, "judge", number, "weights"))
         judge = Classifier(
@@ -138,7 +140,7 @@ def trained_judge(pools: Sequence[Pool], plan: StudyPlan, number: int) -> nn.Mod
         )
         for _ in range(JUDGE_STEPS):
             batch = draw(pools, JUDGE_BATCH, plan.task.sample_size, stream)
-            images, _ = augment(batch.images_BCX, batch.targets_BKX, plan.augmentation, stream)
+            images, _ = augment(batch.images_BCX, batch.targets_BKX, moved, stream)
             optimiser.zero_grad()
             F.cross_entropy(judge(images), batch.group_B).backward()
             optimiser.step()
