@@ -9,8 +9,10 @@ visited, as many and labelled as replay would be at the next visit. Then, site b
     ratio       Dice on the site's held-out cases of a segmenter that saw generated pairs alone,
                 over that of one which saw the real training pairs: the plan's network, steps and
                 augmentation, plain loss, the same initial weights and streams for both
+    spread      how much the labelled share varies from generated image to image over how much it
+                varies among the real ones (standard deviations): below 1 pairs are too much alike
 
-Bars: 0.9 each, at every site. Numbers are means over several trainings.
+Bars: 0.9 for each of the first two, at every site. Numbers are means over several trainings.
 
     python benchmarks/replay_truth.py out/smd/seed-0 --data out/data/mock-70-40
 """
@@ -69,7 +71,7 @@ def main() -> None:
     real = [case_pool(visit.data.train, plan.task) for visit in visits]
     judges = [trained_judge(real, plan, number) for number in range(given.trainings)]
     assigned, ratios = {}, {}
-    print("site     pairs  real assigned  assigned  Dice real  generated  ratio")
+    print("site     pairs  real assigned  assigned  Dice real  generated  ratio  spread")
     for index, visit in enumerate(visits):
         site, cases = visit.site_id, visit.data.heldout
         generated = redrawn(last, site, given.pairs or plan.replay.samples_per_site)
@@ -82,7 +84,8 @@ def main() -> None:
         ratios[site] = of_generated / max(of_real, 1e-12)
         print(
             f"{site:8} {len(generated):5} {mark:14.3f} {assigned[site]:9.3f} {of_real:10.3f} "
-            f"{of_generated:10.3f} {ratios[site]:6.3f}",
+            f"{of_generated:10.3f} {ratios[site]:6.3f} "
+            f"{area_spread(generated) / max(area_spread(real[index]), 1e-12):7.3f}",
             flush=True,
         )
     print(f"generated images assigned to the prompted site: {verdict(assigned, BAR)}")
@@ -161,6 +164,12 @@ def share_assigned(judge: nn.Module, pool: Pool, index: int, plan: StudyPlan) ->
     stream = _stream(plan, "looked-at", index)
     images: Tensor = draw(one_by_one, len(pool), plan.task.sample_size, stream).images_BCX
     return float((judge(images).argmax(dim=1) == index).float().mean())
+
+
+def area_spread(pool: Pool) -> float:
+    """Return by how much the labelled share of an image varies in a pool: a standard deviation."""
+    share_N = (pool.labels_NX != 0).flatten(1).float().mean(dim=1)
+    return float(share_N.std())
 
 
 def trained_dice(

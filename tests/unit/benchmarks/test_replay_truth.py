@@ -79,6 +79,15 @@ def test_every_image_is_judged_once(replay_truth: ModuleType, tiny_plan: StudyPl
     assert replay_truth.share_assigned(bright, pool, 1, tiny_plan) == 3 / 8
 
 
+def test_spread_is_the_standard_deviation_of_the_labelled_share(replay_truth: ModuleType) -> None:
+    """Two images of 4 x 4 pixels: 4 and 12 of 16 labelled, of whichever class."""
+    labels = torch.zeros((2, 16), dtype=torch.int64)
+    labels[0, :4], labels[1, :6], labels[1, 6:12] = 1, 1, 2
+    pool = labelled(torch.zeros((2, 1, 4, 4)), labels.view(2, 4, 4), num_classes=2)
+
+    assert replay_truth.area_spread(pool) == pytest.approx(0.5 / 2**0.5)
+
+
 def test_a_segmenter_that_saw_pairs_without_the_organ_scores_less(
     replay_truth: ModuleType, tiny_plan: StudyPlan
 ) -> None:
